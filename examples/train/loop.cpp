@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "examples/train/loop.h"
+
+#include <fmt/format.h>
+
+#include <cstdio>
+
+namespace train {
+namespace {
+
+using dist::Status;
+
+double milliseconds(dist::Duration duration) {
+  return std::chrono::duration<double, std::milli>(duration).count();
+}
+
+class Loop {
+ public:
+  Loop(const TrainOptions& options, Replica& replica, dist::World& world)
+      : options_(options), replica_(replica), world_(world) {}
+
+  Status run() {
+    for (std::int64_t step = 0; step < options_.warmup + options_.steps; ++step) {
+      DIST_TRY_BECAUSE(run_step(step), fmt::format("step {}", step));
+    }
+    finish();
+    return {};
+  }
+
+  Measurements take() { return std::move(measured_); }
+
+ private:
+  Status run_step(std::int64_t step) {
+    const auto begin = dist::Clock::now();
+    const nn::Batch batch = replica_.batch(step);
+    double loss = 0;
+    {
+      const dist::TraceScope scope(world_.trace(), dist::Activity::compute, "forward");
+      loss = replica_.network->forward(batch, nn::Mode::train);
+    }
+    {
+      const dist::TraceScope scope(world_.trace(), dist::Activity::compute, "backward");
+      replica_.network->backward([&](std::size_t p) { replica_.strategy->ready(p); });
+    }
+    auto report = replica_.strategy->finish_step();
+    DIST_TRY(report);
+    const double step_ms = milliseconds(dist::Clock::now() - begin);
+    if (step == 0) measured_.loss_first = loss;
+    measured_.loss_last = loss;
+    if (step >= options_.warmup) count(*report, step_ms);
+    if (options_.progress && world_.rank() == 0) tell(step, loss, step_ms);
+    return {};
+  }
+
+  void count(const dist::StepReport& report, double step_ms) {
+    measured_.step_ms.push_back(step_ms);
+    measured_.wall_s += step_ms / 1e3;
+    measured_.exposed_ms += milliseconds(report.communication_exposed);
+    measured_.busy_ms += milliseconds(report.communication_busy);
+    measured_.bytes_sent_per_step += static_cast<double>(report.bytes_sent.value);
+    const auto layers = replica_.network->layer_times();
+    measured_.layers.resize(layers.size());
+    for (std::size_t i = 0; i < layers.size(); ++i) {
+      measured_.layers[i].name = layers[i].name;
+      measured_.layers[i].forward_ns += layers[i].forward_ns;
+      measured_.layers[i].backward_ns += layers[i].backward_ns;
+    }
+  }
+
+  // Sums become means a step.
+  void finish() {
+    const auto steps = static_cast<double>(options_.steps);
+    measured_.exposed_ms /= steps;
+    measured_.busy_ms /= steps;
+    measured_.bytes_sent_per_step /= steps;
+    for (nn::LayerTime& layer : measured_.layers) {
+      layer.forward_ns /= steps;
+      layer.backward_ns /= steps;
+    }
+  }
+
+  void tell(std::int64_t step, double loss, double step_ms) const {
+    std::fputs(fmt::format("step {:>5}/{}{}  loss {:.6f}  {:.2f} ms\n", step + 1,
+                           options_.warmup + options_.steps,
+                           step < options_.warmup ? " (warm-up)" : "", loss, step_ms)
+                   .c_str(),
+               stdout);
+    std::fflush(stdout);
+  }
+
+  const TrainOptions& options_;
+  Replica& replica_;
+  dist::World& world_;
+  Measurements measured_;
+};
+
+}  // namespace
+
+dist::Result<Measurements> run_training(const TrainOptions& options, Replica& replica,
+                                        dist::World& world) {
+  DIST_TRY_BECAUSE(replica.strategy->begin(), "before the first step");
+  const auto sent_before = world.progress().counters().sent;
+  Loop loop(options, replica, world);
+  if (replica.trains()) DIST_TRY(loop.run());
+  DIST_TRY_BECAUSE(replica.strategy->end(), "after the last step");
+  Measurements measured = loop.take();
+  if (!replica.trains()) {
+    measured.bytes_sent_per_step =
+        static_cast<double>((world.progress().counters().sent - sent_before).value) /
+        static_cast<double>(options.warmup + options.steps);
+  }
+  return measured;
+}
+
+}  // namespace train

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// The training loop: forward, backward, finish_step, and a clock beside it.
+#pragma once
+
+#include <vector>
+
+#include "examples/train/replica.h"
+
+namespace train {
+
+/// What one rank measured. Sums and means are over the timed steps; zeros on a rank that only
+/// serves, but for bytes_sent_per_step.
+struct Measurements {
+  double wall_s = 0;            ///< of all timed steps
+  std::vector<double> step_ms;  ///< one a timed step
+  double exposed_ms = 0;        ///< mean a step: finish_step() waited for the exchange
+  double busy_ms = 0;           ///< mean a step: some exchange was in flight
+  double bytes_sent_per_step = 0;
+  double loss_first = 0;  ///< of the very first step, warm-up included
+  double loss_last = 0;
+  std::vector<nn::LayerTime> layers;  ///< mean a step; empty unless a profile was asked for
+};
+
+/// Trains options.warmup + options.steps steps, or serves until the workers are done. All ranks
+/// call it; returns after strategy->end(). Errors carry the step and the strategy's story.
+dist::Result<Measurements> run_training(const TrainOptions& options, Replica& replica,
+                                        dist::World& world);
+
+}  // namespace train

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "examples/train/options.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <limits>
+#include <vector>
+
+#include "examples/models/models.h"
+#include "examples/nn/network.h"
+
+namespace train {
+namespace {
+
+using dist::Status;
+
+constexpr std::int64_t kMostImages = 1 << 20;
+constexpr std::int64_t kMostSteps = std::int64_t{1} << 32;
+
+// Text of the options that go to dist::Options; empty: not given.
+struct WorldTexts {
+  std::string transport, rendezvous, servers, placement, staleness, timeout, trace;
+};
+
+void add_training_options(CLI::App& app, TrainOptions* o) {
+  const auto models = fmt::format("{}", fmt::join(nn::models::model_names(), ", "));
+  const auto strategies = fmt::format("{}", fmt::join(dist::strategy_names(), ", "));
+  app.add_option("--model", o->model, models)->capture_default_str();
+  app.add_option("--strategy", o->strategy, strategies + " (no exchange: the ideal baseline)")
+      ->capture_default_str();
+  app.add_option("--backend", o->backend,
+                 fmt::format("{} (no arithmetic: sleeps as a profile says; its results are marked "
+                             "emulated) [onednn where built in, else ref]",
+                             nn::backend_names()));
+  app.add_option("--precision", o->precision, "Element type: f32, or f64 (ref only)")
+      ->check(CLI::IsMember({"f32", "f64"}))
+      ->capture_default_str();
+  app.add_option("--batch", o->batch, "Images a worker and step")
+      ->check(CLI::Range(std::int64_t{1}, kMostImages))
+      ->capture_default_str();
+  app.add_option("--steps", o->steps, "Timed steps")
+      ->check(CLI::Range(std::int64_t{1}, kMostSteps))
+      ->capture_default_str();
+  app.add_option("--warmup", o->warmup, "Steps before them, trained but not timed")
+      ->check(CLI::Range(std::int64_t{0}, kMostSteps))
+      ->capture_default_str();
+  app.add_option("--image", o->image, "Height and width in pixels; 0: the model's own")
+      ->capture_default_str();
+  app.add_option("--seed", o->seed, "Of initial values, data and dropout")->capture_default_str();
+  app.add_option("--optimizer", o->optimizer, "sgd, momentum (0.9) or nesterov (0.9)")
+      ->capture_default_str();
+  app.add_option("--learning-rate", o->learning_rate, "Step size, constant")
+      ->check(CLI::Range(0.0, 1e9))
+      ->capture_default_str();
+  app.add_option("--data", o->data,
+                 "random (nothing to learn) or learnable; synthetic, made before the first step")
+      ->capture_default_str();
+  app.add_option("--threads", o->threads,
+                 "Threads of one rank's arithmetic; 0: this host's cores / its ranks, 1 with "
+                 "--deterministic")
+      ->check(CLI::Range(0, 4096))
+      ->capture_default_str();
+  app.add_flag("--deterministic", o->deterministic,
+               "Same ranks, same bits: fixes threads and the order of every sum");
+}
+
+void add_world_options(CLI::App& app, WorldTexts* w) {
+  app.add_option("--transport", w->transport,
+                 "auto, shm, tcp or mpi [auto: mpi under mpirun, else shm on one host, else tcp]");
+  app.add_option("--rendezvous", w->rendezvous,
+                 "Where ranks meet: dir:PATH, or tcp:HOST:PORT where rank 0 listens [private]");
+  app.add_option("--servers", w->servers,
+                 "Parameter servers; 0: one a worker (colocated), one (dedicated) [0]");
+  app.add_option("--placement", w->placement,
+                 "Servers colocated with workers, or dedicated: the last ranks [colocated]");
+  app.add_option("--staleness", w->staleness,
+                 "async-ps: steps a worker may run ahead of the slowest, or unlimited [unlimited]");
+  app.add_option("--timeout", w->timeout,
+                 "Seconds in which an exchange must move, else the job fails [120]");
+  app.add_option("--trace", w->trace,
+                 "Chrome/Perfetto JSON, one file a rank: t.json gives t.rank0.json, ...");
+}
+
+void add_report_options(CLI::App& app, TrainOptions* o) {
+  app.add_option("--json", o->json, "Append the record of this run, one line of JSON");
+  app.add_option("--profile", o->profile, "Write the mean layer times of rank 0, for replay");
+  app.add_option("--save-parameters", o->save_parameters,
+                 "Write rank 0's parameters: f64, little endian, forward order, plain layout");
+  app.add_option("--replay-profile", o->replay_profile,
+                 "Layer times to play [estimated from the model]");
+  app.add_option("--replay-step-ms", o->replay_step_ms,
+                 "Milliseconds of forward + backward; scales the profile; 0: as it is")
+      ->check(CLI::Range(0.0, 1e9));
+  app.add_flag("--describe", o->describe, "Print layers, shapes and totals; do not train");
+  app.add_flag("--progress", o->progress, "One line a step, from rank 0");
+}
+
+constexpr const char* kAbout =
+    "Trains an image network on synthetic ImageNet, data-parallel: alone, under mpirun -n N, or\n"
+    "under distrun -n N. Reports\n"
+    "  images/s = batch * workers * steps / seconds of the timed steps on the slowest worker,\n"
+    "its standard error from the spread of rank 0's steps, and what communication cost.";
+
+std::string world_help() {
+  std::string text = "Options of the library, also as variables DIST_NAME:\n";
+  for (const auto& [name, meaning] : dist::option_table()) {
+    text += fmt::format("  {:<30}{}\n", fmt::format("--dist-{}=..", name), meaning);
+  }
+  return text;
+}
+
+Status overlay(const WorldTexts& texts, const TrainOptions& options, dist::Options* world) {
+  const std::pair<const char*, const std::string&> given[] = {
+      {"transport", texts.transport}, {"rendezvous", texts.rendezvous}, {"servers", texts.servers},
+      {"placement", texts.placement}, {"staleness", texts.staleness},   {"trace", texts.trace},
+  };
+  for (const auto& [name, text] : given) {
+    if (!text.empty()) DIST_TRY(world->set(name, text, fmt::format("--{}", name)));
+  }
+  if (!texts.timeout.empty()) DIST_TRY(world->set("timeout-s", texts.timeout, "--timeout"));
+  if (options.deterministic) DIST_TRY(world->set("deterministic", "1", "--deterministic"));
+  return world->validate();
+}
+
+Status check_strategy(const std::string& name) {
+  const auto names = dist::strategy_names();
+  if (std::find(names.begin(), names.end(), name) != names.end()) return {};
+  return Status::invalid_argument(
+      fmt::format("strategy '{}' is unknown; valid: {}", name, fmt::join(names, ", ")));
+}
+
+// The arguments that are ours, last first as CLI11 wants them; the library takes --dist-... itself.
+std::vector<std::string> own_arguments(int argc, const char* const* argv) {
+  std::vector<std::string> own;
+  for (int i = argc - 1; i > 0; --i) {
+    if (!std::string_view(argv[i]).starts_with("--dist-")) own.emplace_back(argv[i]);
+  }
+  return own;
+}
+
+}  // namespace
+
+dist::Result<std::optional<TrainOptions>> parse_options(int argc, const char* const* argv) {
+  TrainOptions options;
+  WorldTexts texts;
+  CLI::App app(kAbout, "train_cnn");
+  app.footer(world_help());
+  add_training_options(app, &options);
+  add_world_options(app, &texts);
+  add_report_options(app, &options);
+  auto world = dist::Options::from_environment(argc, argv);
+  DIST_TRY(world);
+  options.world = *std::move(world);
+  try {
+    app.parse(own_arguments(argc, argv));
+  } catch (const CLI::CallForHelp&) {
+    if (options.world.rank == 0) std::fputs(app.help().c_str(), stdout);
+    return std::optional<TrainOptions>();
+  } catch (const CLI::ParseError& error) {
+    return Status::invalid_argument(std::string(error.what()) + "; see train_cnn --help");
+  }
+  DIST_TRY(overlay(texts, options, &options.world));
+  DIST_TRY(check_strategy(options.strategy));
+  DIST_TRY(dist::make_update_rule(options.optimizer, options.learning_rate));
+  for (int i = 0; i < argc; ++i) options.command_line += (i > 0 ? " " : "") + std::string(argv[i]);
+  return std::optional(std::move(options));
+}
+
+}  // namespace train

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a user may ask of train_cnn: its command line as one struct.
+#pragma once
+
+#include <dist/dist.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace train {
+
+struct TrainOptions {
+  std::string model = "small_cnn";
+  std::string strategy = "ring";
+  std::string backend;                 ///< empty: onednn where it is built in, else ref
+  std::string precision = "f32";       ///< f32 or f64 (ref only)
+  std::string data = "random";         ///< random or learnable
+  std::string optimizer = "momentum";  ///< sgd, momentum or nesterov
+  double learning_rate = 0.01;
+  std::int64_t batch = 32;   ///< images a worker and step
+  std::int64_t steps = 100;  ///< timed steps
+  std::int64_t warmup = 5;   ///< steps before them, trained but not timed
+  std::int64_t image = 0;    ///< height and width; 0: the model's own
+  std::uint64_t seed = 1;
+  int threads = 0;  ///< of one rank's arithmetic; 0: cores / ranks on this host
+  bool deterministic = false;
+  bool describe = false;
+  bool progress = false;
+  std::string json;             ///< the record is appended here
+  std::string profile;          ///< layer times of this run are written here
+  std::string save_parameters;  ///< rank 0's parameters are written here after the last step
+  std::string replay_profile;   ///< layer times that the backend replay plays
+  double replay_step_ms = 0;    ///< forward + backward of the replay; 0: as in its profile
+
+  dist::Options world;       ///< the environment, overlaid by the command line
+  std::string command_line;  ///< as typed, for the record
+
+  bool replays() const { return backend == "replay"; }
+  dist::DType dtype() const { return precision == "f64" ? dist::DType::f64 : dist::DType::f32; }
+};
+
+/// Reads the command line. Nothing when the user asked for --help, which is then printed (by rank 0
+/// alone). Errors name what is valid; names of models and backends are checked where they are used.
+dist::Result<std::optional<TrainOptions>> parse_options(int argc, const char* const* argv);
+
+}  // namespace train

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a run tells afterwards: every rank's numbers gathered over the world itself, one JSON record
+// and a readable summary from rank 0.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "examples/train/loop.h"
+
+namespace train {
+
+/// One row a rank: `mine` of each, in rank order. Every rank calls it with the same count.
+dist::Result<std::vector<std::vector<double>>> gather(dist::World& world,
+                                                      const std::vector<double>& mine);
+
+/// The numbers of the whole job. Times of steps are rank 0's.
+struct Report {
+  int workers = 1;
+  int servers = 0;
+  int threads = 1;
+  std::string transport;
+  double images_per_second = 0;     ///< batch * workers * steps / wall time of the slowest worker
+  double images_per_second_se = 0;  ///< rate * (deviation of step times / sqrt(steps)) / mean
+  double step_ms_median = 0;
+  double exposed_ms = 0;
+  double busy_ms = 0;
+  double bytes_sent_per_step = 0;  ///< mean over ranks
+  double loss_first = 0;           ///< mean over workers
+  double loss_last = 0;
+  double peak_memory_bytes = 0;  ///< sum over ranks
+  std::uint64_t parameters = 0;
+  std::uint64_t parameter_hash = 0;  ///< worker 0's
+  bool replicas_equal = true;        ///< all workers have worker 0's hash
+  std::vector<std::uint64_t> staleness;
+};
+
+/// Collective: all ranks call it after run_training; rank 0's result is the job's.
+dist::Result<Report> make_report(const TrainOptions& options, const Replica& replica,
+                                 const Measurements& measured, dist::World& world);
+
+/// One line of JSON, appended to options.json.
+dist::Status append_record(const TrainOptions& options, const Report& report);
+
+/// A few lines for a person.
+std::string summary(const TrainOptions& options, const Report& report);
+
+}  // namespace train

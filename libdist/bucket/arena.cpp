@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "libdist/bucket/arena.h"
+
+#include <fmt/format.h>
+
+#include <set>
+
+namespace dist {
+namespace {
+
+constexpr std::uint64_t kAlignmentBytes = 64;
+// Far beyond any memory, and far enough below 2^64 that sums of counts cannot wrap.
+constexpr std::uint64_t kMostElems = 1ull << 56;
+
+std::uint64_t round_up(std::uint64_t value, std::uint64_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+
+}  // namespace
+
+Result<Arena> Arena::create(std::vector<Parameter> parameters, ArenaOptions options) {
+  if (parameters.empty()) return Status::invalid_argument("arena: there are no parameters");
+  Arena arena;
+  arena.dtype_ = parameters.front().dtype;
+  const auto alignment_elems = kAlignmentBytes / size_of(arena.dtype_);
+  std::set<std::string> names;
+  std::uint64_t next = 0;
+  for (const Parameter& parameter : parameters) {
+    if (parameter.dtype != arena.dtype_) {
+      return Status::invalid_argument(fmt::format(
+          "arena: parameter '{}' is {}, but '{}' is {}; one arena holds one type", parameter.name,
+          name_of(parameter.dtype), parameters.front().name, name_of(arena.dtype_)));
+    }
+    if (!names.insert(parameter.name).second) {
+      return Status::invalid_argument(
+          fmt::format("arena: two parameters are called '{}'", parameter.name));
+    }
+    if (parameter.elements.value > kMostElems - next) {
+      return Status::resource(
+          fmt::format("arena: with parameter '{}' of {} elements it has more than {}",
+                      parameter.name, parameter.elements.value, kMostElems));
+    }
+    arena.ranges_.push_back({next, next + parameter.elements.value});
+    next = round_up(next + parameter.elements.value, alignment_elems);
+  }
+  arena.elems_ = Elems(next);
+  arena.parameters_ = std::move(parameters);
+
+  const auto arena_bytes = bytes_of(arena.elems_, arena.dtype_);
+  arena.alias_window_ = options.alias_window;
+  auto parameter_memory = Mapping::map(arena_bytes, options.alias_window);
+  DIST_TRY_BECAUSE(parameter_memory, "arena");
+  auto gradient_memory = Mapping::map(arena_bytes, options.alias_window);
+  DIST_TRY_BECAUSE(gradient_memory, "arena");
+  arena.parameter_memory_ = *std::move(parameter_memory);
+  arena.gradient_memory_ = *std::move(gradient_memory);
+  return arena;
+}
+
+std::span<std::byte> Arena::bytes(const Mapping& memory, Range range) const {
+  DIST_ASSERT(range.begin <= range.end && range.end <= elems_.value, "range outside the arena");
+  return memory.bytes().subspan(range.begin * size_of(dtype_), range.elems() * size_of(dtype_));
+}
+
+}  // namespace dist

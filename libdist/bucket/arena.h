@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// The arena: all parameters and all gradients of one replica, each in one allocation with the same
+// layout, in backward order. Gradients are born in it; nothing is packed.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "libdist/memory/mapping.h"
+#include "libdist/status.h"
+#include "libdist/types.h"
+
+namespace dist {
+
+/// A parameter tensor as the library sees it.
+struct Parameter {
+  std::string name;
+  Elems elements;
+  DType dtype = DType::f32;
+};
+
+struct ArenaOptions {
+  /// 0: ordinary memory. Otherwise all of the arena's bytes are mapped onto one window of this many
+  /// bytes (rounded up to pages), so that a replay of 16 large replicas fits in a small machine.
+  /// The values are then meaningless; the bytes moved are real.
+  Bytes alias_window;
+};
+
+class Arena {
+ public:
+  /// Lays out `parameters` in the given order, which should be backward order: the order in which
+  /// gradients become ready. All must have the same dtype. Memory is zeroed. Errors: no parameters,
+  /// mixed types, duplicate names, not enough memory.
+  static Result<Arena> create(std::vector<Parameter> parameters, ArenaOptions options = {});
+
+  std::size_t parameter_count() const { return parameters_.size(); }
+  const Parameter& parameter(std::size_t index) const { return parameters_[index]; }
+  DType dtype() const { return dtype_; }
+
+  /// ArenaOptions::alias_window: what mirrors this arena's elements (optimizer state, a server's
+  /// copies) maps its memory in the same way.
+  Bytes alias_window() const { return alias_window_; }
+
+  /// Elements of the whole arena, alignment gaps included. Gaps are zero and stay zero.
+  Elems elems() const { return elems_; }
+
+  /// Where a parameter lies; ranges are ascending, disjoint, and begin on 64-byte boundaries.
+  Range range(std::size_t index) const { return ranges_[index]; }
+
+  /// Raw bytes of a range of elements. Valid as long as the arena lives, also after it was moved.
+  std::span<std::byte> parameters(Range range) const { return bytes(parameter_memory_, range); }
+  std::span<std::byte> gradients(Range range) const { return bytes(gradient_memory_, range); }
+
+  /// Typed views of one parameter; T must match dtype().
+  template <typename T>
+  std::span<T> parameter_span(std::size_t index) const {
+    return typed<T>(parameters(range(index)));
+  }
+  template <typename T>
+  std::span<T> gradient_span(std::size_t index) const {
+    return typed<T>(gradients(range(index)));
+  }
+
+ private:
+  Arena() = default;
+  std::span<std::byte> bytes(const Mapping& memory, Range range) const;
+  template <typename T>
+  std::span<T> typed(std::span<std::byte> raw) const {
+    DIST_ASSERT(dtype_of<T> == dtype_, "the arena holds another element type");
+    return {reinterpret_cast<T*>(raw.data()), raw.size() / sizeof(T)};
+  }
+
+  std::vector<Parameter> parameters_;
+  std::vector<Range> ranges_;
+  DType dtype_ = DType::f32;
+  Elems elems_;
+  Bytes alias_window_;
+  Mapping parameter_memory_;
+  Mapping gradient_memory_;
+};
+
+}  // namespace dist

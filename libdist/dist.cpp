@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// The wiring room: the only place that knows every transport and every strategy by name.
+#include "libdist/dist.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "allreduce/all_reduce.h"
+#include "allreduce/strategy.h"
+#include "libdist/local_strategy.h"
+#include "libdist/transport/mpi.h"
+#include "libdist/transport/shm.h"
+#include "libdist/transport/tcp.h"
+#include "ps/strategy.h"
+
+namespace dist {
+namespace {
+
+std::string choose_transport(const Options& options) {
+  if (options.transport != "auto") return options.transport;
+  if (options.launcher == Launcher::open_mpi && mpi_available()) return "mpi";
+  return options.one_host ? "shm" : "tcp";
+}
+
+template <typename T>
+Status sum_over_ranks(World& world, std::span<T> values) {
+  return world.progress().run(
+      allreduce::make_ring_all_reduce({.data = std::as_writable_bytes(values),
+                                       .dtype = dtype_of<T>,
+                                       .rank = world.rank(),
+                                       .ranks = world.ranks(),
+                                       .segment_bytes = world.options().segment_bytes.value,
+                                       .label = "all-reduce"},
+                                      world.trace()));
+}
+
+}  // namespace
+
+std::string_view version() { return DIST_VERSION; }
+
+Result<World> World::from_environment(int argc, const char* const* argv) {
+  auto options = Options::from_environment(argc, argv);
+  DIST_TRY(options);
+  return open(*std::move(options));
+}
+
+Result<World> World::open(Options options) {
+  DIST_TRY(options.validate());
+  auto transport = make_transport(options);
+  DIST_TRY_BECAUSE(transport, fmt::format("rank {} of {}", options.rank, options.ranks));
+  return over(*std::move(transport), std::move(options));
+}
+
+Result<std::unique_ptr<Transport>> make_transport(const Options& options) {
+  const auto name = choose_transport(options);
+  if (name == "shm") return open_shm(options);
+  if (name == "tcp") return open_tcp(options);
+  if (name == "mpi") return open_mpi(options);
+  return Status::invalid_argument(
+      fmt::format("transport '{}' is unknown; valid: auto, shm, tcp, mpi", name));
+}
+
+std::vector<std::string_view> strategy_names() { return {"ring", "sync-ps", "async-ps", "none"}; }
+
+Result<std::unique_ptr<Strategy>> make_strategy(std::string_view name, World& world, Arena& arena,
+                                                UpdateRule rule) {
+  if (name == "ring") return allreduce::make_strategy(world, arena, rule);
+  if (name == "sync-ps") return ps::make_strategy(ps::Mode::sync, world, arena, rule);
+  if (name == "async-ps") return ps::make_strategy(ps::Mode::async, world, arena, rule);
+  if (name == "none") return make_local_strategy(world, arena, rule);
+  return Status::invalid_argument(
+      fmt::format("strategy '{}' is unknown; valid: {}", name, fmt::join(strategy_names(), ", ")));
+}
+
+Status all_reduce(World& world, std::span<float> values) { return sum_over_ranks(world, values); }
+Status all_reduce(World& world, std::span<double> values) { return sum_over_ranks(world, values); }
+
+Status barrier(World& world) {
+  float one = 1;
+  return all_reduce(world, std::span(&one, 1)).because("barrier");
+}
+
+}  // namespace dist

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// libdist: distributed data-parallel training. The one header a program includes.
+//
+//   auto world    = dist::World::from_environment(argc, argv).value();
+//   auto arena    = dist::Arena::create(parameters).value();        // {name, elements, dtype},
+//   backward order auto strategy = dist::make_strategy("ring", world, arena,
+//   dist::Momentum{.learning_rate = 0.1}).value(); strategy->begin().value(); // all replicas equal
+//   for (...) { forward(); backward([&](size_t p) { strategy->ready(p); });
+//   strategy->finish_step().value(); } strategy->end().value();
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "libdist/bucket/arena.h"
+#include "libdist/options.h"
+#include "libdist/status.h"
+#include "libdist/strategy.h"
+#include "libdist/types.h"
+#include "libdist/update.h"
+#include "libdist/world.h"
+
+namespace dist {
+
+/// Version of the library as text, e.g. "0.1.0".
+std::string_view version();
+
+/// "ring", "sync-ps", "async-ps", "none" (every rank trains for itself: the ideal baseline).
+std::vector<std::string_view> strategy_names();
+
+/// Makes a strategy by name. `world` and `arena` must outlive it. Every rank calls it with the same
+/// name, rule, and arena layout, in the same order. An unknown name is an error that lists the
+/// valid ones; a strategy the transport cannot carry is an error that names the transports that
+/// can.
+Result<std::unique_ptr<Strategy>> make_strategy(std::string_view name, World& world, Arena& arena,
+                                                UpdateRule rule);
+
+/// Sums `values` over all ranks, in place; every rank gets the same bits. Blocks. Every rank calls
+/// it with the same number of elements.
+Status all_reduce(World& world, std::span<float> values);
+Status all_reduce(World& world, std::span<double> values);
+
+/// Returns when every rank has called it. Blocks.
+Status barrier(World& world);
+
+/// Connects the transport that options.transport names. Blocks until all ranks have met.
+Result<std::unique_ptr<Transport>> make_transport(const Options& options);
+
+}  // namespace dist

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "libdist/local_strategy.h"
+
+#include "libdist/bucket/bucket.h"
+#include "libdist/check.h"
+
+namespace dist {
+namespace {
+
+class LocalStrategy final : public Strategy {
+ public:
+  LocalStrategy(World& world, Arena& arena, Updater updater)
+      : trace_(world.trace()),
+        arena_(arena),
+        tracker_({Bucket{{0, arena.elems().value}, 0, arena.parameter_count()}}),
+        updater_(std::move(updater)) {}
+
+  std::string_view name() const override { return "none"; }
+  int workers() const override { return 1; }
+  int worker() const override { return 0; }
+
+  Status begin() override { return {}; }
+
+  void ready(std::size_t index) override { tracker_.ready(index); }
+
+  Result<StepReport> finish_step() override {
+    DIST_ASSERT(tracker_.next_full().has_value(), "finish_step() before every parameter was ready");
+    tracker_.begin_step();
+    const Range whole{0, arena_.elems().value};
+    const auto begin = Clock::now();
+    updater_.apply(arena_.parameters(whole), arena_.gradients(whole), 0, 1.0);
+    const auto end = Clock::now();
+    trace_.record(Activity::update, "update", begin, end, Bytes(arena_.parameters(whole).size()));
+    StepReport report;
+    report.step = step_++;
+    report.update = end - begin;
+    return report;
+  }
+
+  Status end() override { return {}; }
+
+ private:
+  Trace& trace_;
+  Arena& arena_;
+  BucketTracker tracker_;
+  Updater updater_;
+  std::uint64_t step_ = 0;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Strategy>> make_local_strategy(World& world, Arena& arena, UpdateRule rule) {
+  auto updater = Updater::create(rule, arena.elems(), arena.dtype(), arena.alias_window());
+  DIST_TRY_BECAUSE(updater, "none");
+  return std::unique_ptr<Strategy>(
+      std::make_unique<LocalStrategy>(world, arena, *std::move(updater)));
+}
+
+}  // namespace dist

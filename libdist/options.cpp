@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "libdist/options.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstdlib>
+#include <optional>
+
+extern char** environ;  // NOLINT: POSIX declares it nowhere
+
+namespace dist {
+namespace {
+
+std::optional<std::string> variable(const char* name) {
+  const char* value = std::getenv(name);
+  return value != nullptr ? std::optional<std::string>(value) : std::nullopt;
+}
+
+template <typename T>
+Status parse_number(std::string_view text, T least, T* out) {
+  T value{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || value < least) {
+    return Status::invalid_argument(
+        fmt::format("'{}' is not a number of at least {}", text, least));
+  }
+  *out = value;
+  return {};
+}
+
+Status parse_bytes(std::string_view text, Bytes* out) {
+  return parse_number<std::uint64_t>(text, 1, &out->value);
+}
+
+Status parse_seconds(std::string_view text, Duration* out) {
+  constexpr double kMostSeconds = 1e9;  // 30 years; a duration holds 292
+  double seconds = 0;
+  DIST_TRY(parse_number(text, 0.001, &seconds));
+  if (!(seconds <= kMostSeconds)) {
+    return Status::invalid_argument(fmt::format("'{}' is not a number of at most {} seconds", text,
+                                                static_cast<std::uint64_t>(kMostSeconds)));
+  }
+  *out = std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
+  return {};
+}
+
+Status parse_word(std::string_view text, std::initializer_list<std::string_view> valid,
+                  std::string* out) {
+  if (std::find(valid.begin(), valid.end(), text) == valid.end()) {
+    return Status::invalid_argument(
+        fmt::format("'{}' is unknown; valid: {}", text, fmt::join(valid, ", ")));
+  }
+  *out = text;
+  return {};
+}
+
+Status parse_flag(std::string_view text, bool* out) {
+  std::string word;
+  DIST_TRY(parse_word(text, {"0", "1", "false", "true"}, &word));
+  *out = word == "1" || word == "true";
+  return {};
+}
+
+Status parse_placement(std::string_view text, Placement* out) {
+  std::string word;
+  DIST_TRY(parse_word(text, {"colocated", "dedicated"}, &word));
+  *out = word == "dedicated" ? Placement::dedicated : Placement::colocated;
+  return {};
+}
+
+Status parse_staleness(std::string_view text, std::uint64_t* out) {
+  if (text == "unlimited") {
+    *out = kUnlimitedStaleness;
+    return {};
+  }
+  const auto parsed = parse_number<std::uint64_t>(text, 0, out);
+  return parsed.ok() ? parsed
+                     : Status::invalid_argument(
+                           fmt::format("'{}' is neither 'unlimited' nor a number of steps", text));
+}
+
+std::string seconds_text(Duration d) {
+  return fmt::format("{}", std::chrono::duration<double>(d).count());
+}
+
+struct Entry {
+  std::string_view name;
+  std::string_view meaning;
+  Status (*parse)(std::string_view text, Options* options);
+  std::string (*print)(const Options& options);
+};
+
+// The one table of options: names, parsing and printing.
+const auto kEntries = std::to_array<Entry>({
+    {"transport", "auto, shm, tcp or mpi",
+     [](std::string_view t, Options* o) {
+       return parse_word(t, {"auto", "shm", "tcp", "mpi"}, &o->transport);
+     },
+     [](const Options& o) { return o.transport; }},
+    {"rendezvous",
+     "dir:PATH (one host) or tcp:HOST:PORT (rank 0 listens); empty: private directory",
+     [](std::string_view t, Options* o) {
+       o->rendezvous = t;
+       return t.empty() || t.starts_with("dir:") || t.starts_with("tcp:")
+                  ? Status()
+                  : Status::invalid_argument(
+                        fmt::format("'{}' is neither dir:PATH nor tcp:HOST:PORT", t));
+     },
+     [](const Options& o) { return o.rendezvous; }},
+    {"bind-address", "address the TCP transport listens on; any but loopback demands a secret-file",
+     [](std::string_view t, Options* o) {
+       o->bind_address = t;
+       return Status();
+     },
+     [](const Options& o) { return o.bind_address; }},
+    {"secret-file", "file of mode 0600 with at least 16 bytes shared by all ranks",
+     [](std::string_view t, Options* o) {
+       o->secret_file = t;
+       return Status();
+     },
+     [](const Options& o) { return o.secret_file; }},
+    {"timeout-s", "seconds in which an exchange must move",
+     [](std::string_view t, Options* o) { return parse_seconds(t, &o->timeout); },
+     [](const Options& o) { return seconds_text(o.timeout); }},
+    {"connect-timeout-s", "seconds for all ranks to find each other",
+     [](std::string_view t, Options* o) { return parse_seconds(t, &o->connect_timeout); },
+     [](const Options& o) { return seconds_text(o.connect_timeout); }},
+    {"bucket-bytes", "bytes at which a bucket of gradients leaves",
+     [](std::string_view t, Options* o) { return parse_bytes(t, &o->bucket_bytes); },
+     [](const Options& o) { return fmt::format("{}", o.bucket_bytes.value); }},
+    {"first-bucket-bytes", "the same for the first bucket",
+     [](std::string_view t, Options* o) { return parse_bytes(t, &o->first_bucket_bytes); },
+     [](const Options& o) { return fmt::format("{}", o.first_bucket_bytes.value); }},
+    {"segment-bytes", "bytes in flight at once within a ring chunk",
+     [](std::string_view t, Options* o) { return parse_bytes(t, &o->segment_bytes); },
+     [](const Options& o) { return fmt::format("{}", o.segment_bytes.value); }},
+    {"algorithm", "of the strategy ring: ring or native (MPI_Iallreduce)",
+     [](std::string_view t, Options* o) {
+       return parse_word(t, {"ring", "native"}, &o->algorithm);
+     },
+     [](const Options& o) { return o.algorithm; }},
+    {"deterministic", "1: refuse whatever could change the order of a sum",
+     [](std::string_view t, Options* o) { return parse_flag(t, &o->deterministic); },
+     [](const Options& o) { return std::string(o.deterministic ? "1" : "0"); }},
+    {"servers", "parameter servers; 0: one a worker (colocated) or one (dedicated)",
+     [](std::string_view t, Options* o) { return parse_number(t, 0, &o->servers); },
+     [](const Options& o) { return fmt::format("{}", o.servers); }},
+    {"placement", "of parameter servers: colocated or dedicated",
+     [](std::string_view t, Options* o) { return parse_placement(t, &o->placement); },
+     [](const Options& o) {
+       return std::string(o.placement == Placement::dedicated ? "dedicated" : "colocated");
+     }},
+    {"staleness", "async-ps: steps a worker may run ahead of the slowest, or unlimited",
+     [](std::string_view t, Options* o) { return parse_staleness(t, &o->staleness); },
+     [](const Options& o) {
+       return o.staleness == kUnlimitedStaleness ? "unlimited" : fmt::format("{}", o.staleness);
+     }},
+    {"trace", "path of the Chrome trace; the rank goes before the extension",
+     [](std::string_view t, Options* o) {
+       o->trace = t;
+       return Status();
+     },
+     [](const Options& o) { return o.trace; }},
+    {"log", "quiet, warning or info",
+     [](std::string_view t, Options* o) {
+       return parse_word(t, {"quiet", "warning", "info"}, &o->log);
+     },
+     [](const Options& o) { return o.log; }},
+});
+
+std::string valid_names() {
+  std::vector<std::string_view> names;
+  for (const Entry& entry : kEntries) names.push_back(entry.name);
+  return fmt::format("{}", fmt::join(names, ", "));
+}
+
+std::string variable_name(std::string_view option) {
+  std::string name = "DIST_";
+  for (const char c : option) {
+    name += c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  }
+  return name;
+}
+
+// FNV-1a, so that a launcher's textual job name becomes the 64-bit job id.
+std::uint64_t hash_text(std::string_view text) {
+  std::uint64_t hash = 14695981039346656037ull;
+  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211ull;
+  return hash;
+}
+
+struct LauncherVariables {
+  Launcher launcher;
+  const char* rank;
+  const char* ranks;
+  const char* local_ranks;  // nullptr: always one host
+  const char* job;
+};
+
+constexpr std::array kLaunchers = {
+    LauncherVariables{Launcher::distrun, "DIST_RANK", "DIST_RANKS", nullptr, "DIST_JOB"},
+    LauncherVariables{Launcher::open_mpi, "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE",
+                      "OMPI_COMM_WORLD_LOCAL_SIZE", "PMIX_NAMESPACE"},
+    LauncherVariables{Launcher::slurm, "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", nullptr,
+                      "SLURM_JOB_ID"},
+    LauncherVariables{Launcher::slurm, "PMI_RANK", "PMI_SIZE", nullptr, "PMI_JOBID"},
+};
+
+// Slurm says how many tasks each node has ("2(x3)" or "4"); one host if it runs them all.
+bool slurm_one_host() { return variable("SLURM_STEP_NUM_NODES").value_or("1") == "1"; }
+
+// Of a step spread evenly, as srun does by default.
+int slurm_local_ranks(const Options& options) {
+  int nodes = 1;
+  const auto known = parse_number(variable("SLURM_STEP_NUM_NODES").value_or("1"), 1, &nodes);
+  return known.ok() ? (options.ranks + nodes - 1) / nodes : options.ranks;
+}
+
+Status read_launcher(Options* options) {
+  for (const LauncherVariables& known : kLaunchers) {
+    const auto rank = variable(known.rank);
+    const auto ranks = variable(known.ranks);
+    if (!rank || !ranks) continue;
+    DIST_TRY_BECAUSE(parse_number(*rank, 0, &options->rank), known.rank);
+    DIST_TRY_BECAUSE(parse_number(*ranks, 1, &options->ranks), known.ranks);
+    options->launcher = known.launcher;
+    std::string job = variable(known.job).value_or("");
+    if (known.launcher == Launcher::slurm) job += "." + variable("SLURM_STEP_ID").value_or("");
+    options->job = hash_text(job);
+    options->one_host = known.launcher != Launcher::slurm || slurm_one_host();
+    options->local_ranks = options->ranks;
+    if (known.launcher == Launcher::slurm) options->local_ranks = slurm_local_ranks(*options);
+    if (known.local_ranks != nullptr) {
+      const std::string local = variable(known.local_ranks).value_or("1");
+      DIST_TRY_BECAUSE(parse_number(local, 1, &options->local_ranks), known.local_ranks);
+      options->one_host = options->local_ranks == options->ranks;
+    }
+    return {};
+  }
+  return {};
+}
+
+// Variables of ours that are no options: distrun's own.
+bool is_launcher_variable(std::string_view name) {
+  return name == "DIST_RANK" || name == "DIST_RANKS" || name == "DIST_JOB";
+}
+
+Status read_variables(Options* options) {
+  for (char** at = environ; *at != nullptr; ++at) {
+    const std::string_view line(*at);
+    const auto equals = line.find('=');
+    const auto name = line.substr(0, equals);
+    if (!name.starts_with("DIST_") || equals == line.npos || is_launcher_variable(name)) continue;
+    const auto entry = std::find_if(kEntries.begin(), kEntries.end(),
+                                    [&](const Entry& e) { return variable_name(e.name) == name; });
+    if (entry == kEntries.end()) {
+      return Status::invalid_argument(
+          fmt::format("environment variable {} is no option of libdist; options (written "
+                      "DIST_BUCKET_BYTES and so on): {}",
+                      name, valid_names()));
+    }
+    DIST_TRY(options->set(entry->name, line.substr(equals + 1), name));
+  }
+  return {};
+}
+
+}  // namespace
+
+std::string_view name_of(Launcher launcher) {
+  switch (launcher) {
+    case Launcher::none:
+      return "none";
+    case Launcher::distrun:
+      return "distrun";
+    case Launcher::open_mpi:
+      return "Open MPI";
+    case Launcher::slurm:
+      return "Slurm/PMI";
+  }
+  return "unknown";
+}
+
+Result<Options> Options::from_environment(int argc, const char* const* argv) {
+  Options options;
+  DIST_TRY(read_launcher(&options));
+  DIST_TRY(read_variables(&options));
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view argument(argv[i]);
+    if (!argument.starts_with("--dist-")) continue;
+    const auto equals = argument.find('=');
+    if (equals == argument.npos) {
+      return Status::invalid_argument(fmt::format("{}: write it as --dist-NAME=VALUE", argument));
+    }
+    DIST_TRY(options.set(argument.substr(7, equals - 7), argument.substr(equals + 1),
+                         argument.substr(0, equals)));
+  }
+  DIST_TRY(options.validate());
+  return options;
+}
+
+Status Options::set(std::string_view name, std::string_view value, std::string_view source) {
+  const auto entry = std::find_if(kEntries.begin(), kEntries.end(),
+                                  [&](const Entry& e) { return e.name == name; });
+  if (entry == kEntries.end()) {
+    return Status::invalid_argument(
+        fmt::format("{}: no option is called '{}'; valid: {}", source, name, valid_names()));
+  }
+  DIST_TRY_BECAUSE(entry->parse(value, this), std::string(source));
+  sources[std::string(name)] = source;
+  return {};
+}
+
+Status Options::validate() const {
+  if (rank < 0 || ranks < 1 || rank >= ranks) {
+    return Status::invalid_argument(
+        fmt::format("rank {} of {} ranks does not exist; ranks are numbered from 0", rank, ranks));
+  }
+  const int most = placement == Placement::dedicated ? ranks - 1 : ranks;
+  if (servers > most) {
+    return Status::invalid_argument(fmt::format(
+        "{} servers do not fit into {} ranks ({}: at most {})", servers, ranks,
+        placement == Placement::dedicated ? "dedicated, one worker must remain" : "colocated",
+        most));
+  }
+  if (deterministic && algorithm == "native") {
+    return Status::invalid_argument(
+        "deterministic forbids algorithm=native: MPI_Iallreduce does not promise the order of its "
+        "sum; use algorithm=ring");
+  }
+  return {};
+}
+
+std::string Options::describe() const {
+  std::string text = fmt::format("rank {} of {}, launcher {}, {}\n", rank, ranks, name_of(launcher),
+                                 one_host ? "one host" : "several hosts");
+  for (const Entry& entry : kEntries) {
+    const auto source = sources.find(std::string(entry.name));
+    text += fmt::format("{:<20} {:<12} ({})\n", entry.name, entry.print(*this),
+                        source == sources.end() ? "default" : source->second);
+  }
+  return text;
+}
+
+std::vector<OptionInfo> option_table() {
+  std::vector<OptionInfo> table;
+  for (const Entry& entry : kEntries) table.push_back({entry.name, entry.meaning});
+  return table;
+}
+
+}  // namespace dist

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+// Everything a user may set, with units and defaults, in one struct. options.cpp is the only file
+// of the library that reads argv and the environment.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "libdist/status.h"
+#include "libdist/types.h"
+
+namespace dist {
+
+/// Who started this process and told it its rank.
+enum class Launcher : std::uint8_t { none, distrun, open_mpi, slurm };
+std::string_view name_of(Launcher launcher);
+
+enum class Placement : std::uint8_t { colocated, dedicated };
+
+inline constexpr std::uint64_t kUnlimitedStaleness = std::numeric_limits<std::uint64_t>::max();
+
+struct Options {
+  // Where this process stands; read from the launcher's variables.
+  Launcher launcher = Launcher::none;
+  Rank rank = 0;
+  int ranks = 1;
+  bool one_host = true;   ///< all ranks run on this host
+  int local_ranks = 1;    ///< how many of them do, this one included; they share its cores
+  std::uint64_t job = 0;  ///< the same on all ranks of a job, different between jobs
+
+  // Transport.
+  std::string transport = "auto";  ///< auto, shm, tcp or mpi; auto = mpi under mpirun where built,
+                                   ///< else shm in one host, else tcp
+  std::string rendezvous;  ///< "dir:PATH" (one host) or "tcp:HOST:PORT" (rank 0 listens there); ""
+                           ///< = a private directory of the job
+  std::string bind_address =
+      "127.0.0.1";  ///< address the TCP transport listens on; any but loopback demands a secret
+  std::string
+      secret_file;  ///< file of mode 0600 with at least 16 bytes shared by all ranks; "" = none
+  Duration timeout =
+      std::chrono::seconds(120);  ///< an exchange in which nothing moved for so long has failed
+  Duration connect_timeout = std::chrono::seconds(30);  ///< for all ranks to find each other
+
+  // Exchange.
+  Bytes bucket_bytes = 25_MiB;
+  Bytes first_bucket_bytes = 1_MiB;
+  Bytes segment_bytes = 256_KiB;  ///< what is in flight at once within a ring chunk
+  std::string algorithm =
+      "ring";  ///< of the strategy ring: ring (ours, deterministic) or native (MPI_Iallreduce)
+  bool deterministic = false;  ///< refuse whatever could change the order of a sum
+
+  // Parameter server.
+  int servers = 0;  ///< 0 = one a worker where colocated, one where dedicated
+  Placement placement = Placement::colocated;
+  std::uint64_t staleness =
+      kUnlimitedStaleness;  ///< async-ps: steps a worker may run ahead of the slowest; 0 = as sync
+
+  // Reports.
+  std::string trace;  ///< path of the trace; "" = none; ".rankN" goes before the extension
+  std::string log = "warning";  ///< quiet, warning or info
+
+  /// Where each value that is not a default came from: option name -> "DIST_TIMEOUT" or
+  /// "--dist-timeout".
+  std::map<std::string, std::string> sources;
+
+  /// Defaults, overlaid by the launcher's variables, by DIST_* variables, and by arguments of the
+  /// form
+  /// --dist-NAME=VALUE (others are left alone). An unknown DIST option or a bad value is an error
+  /// that lists what is valid.
+  static Result<Options> from_environment(int argc = 0, const char* const* argv = nullptr);
+
+  /// Sets one option by name ("bucket-bytes", "timeout-s", ...) from text, noting its source.
+  Status set(std::string_view name, std::string_view value, std::string_view source);
+
+  /// Combinations that cannot work (rank >= ranks, more servers than ranks, ...).
+  Status validate() const;
+
+  /// One line an option: name, value, source.
+  std::string describe() const;
+};
+
+/// The names Options::set knows, with unit and meaning, for --help texts.
+struct OptionInfo {
+  std::string_view name;
+  std::string_view meaning;
+};
+std::vector<OptionInfo> option_table();
+
+}  // namespace dist

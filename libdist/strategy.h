@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// A strategy places the three acts of a training step: reduce the gradients, update the parameters,
+// broadcast the result. The training loop calls the same four verbs whatever the strategy.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "libdist/status.h"
+#include "libdist/types.h"
+
+namespace dist {
+
+/// What one step of one rank cost. Times are wall clock of this rank.
+struct StepReport {
+  std::uint64_t step = 0;          ///< 0 for the first
+  Bytes bytes_sent;                ///< payload this rank sent in the step, also as a server
+  Duration communication_busy{0};  ///< some exchange of the step was in flight
+  Duration communication_exposed{
+      0};              ///< finish_step() waited for the exchange: not hidden behind compute
+  Duration update{0};  ///< time in the update on the caller's thread (0 when a server does it)
+  std::uint64_t staleness = 0;  ///< async: versions applied between this worker's pull and its push
+};
+
+/// One replica's side of the exchange. All calls come from one thread, the training thread.
+class Strategy {
+ public:
+  virtual ~Strategy() = default;
+
+  virtual std::string_view name() const = 0;
+
+  /// How many ranks contribute gradients.
+  virtual int workers() const = 0;
+
+  /// This rank's number among the workers, or -1 on a rank that only serves.
+  virtual int worker() const = 0;
+
+  /// Makes all replicas equal to worker 0's parameters. Call once, after parameters were
+  /// initialised.
+  virtual Status begin() = 0;
+
+  /// The gradient of parameter `index` (its place in the arena) is final for this step; the library
+  /// may read it until finish_step() returns. Once a parameter and step, in any order. Never
+  /// blocks; a failure shows in finish_step().
+  virtual void ready(std::size_t index) = 0;
+
+  /// Waits until this rank's parameters are those of the next step. Asserts that every parameter
+  /// was ready.
+  virtual Result<StepReport> finish_step() = 0;
+
+  /// The training loop is over: says so to the others and waits until they need this rank no more.
+  /// On a rank that only serves (worker() == -1) this serves until all workers have ended.
+  virtual Status end() = 0;
+
+  /// How often a pushed gradient was i versions old when it was applied by the server(s) on this
+  /// rank; the last entry counts all older ones. Empty where the notion does not apply.
+  virtual std::vector<std::uint64_t> staleness_histogram() const { return {}; }
+};
+
+}  // namespace dist

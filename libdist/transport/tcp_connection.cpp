@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: Apache-2.0
+// Reading and writing go as far as the kernel lets them, up to a budget a turn, and then wait for
+// readiness. Every operation in flight has such a wait, so the end of the peer is always noticed.
+#include "libdist/transport/tcp_connection.h"
+
+#include <fmt/format.h>
+#include <linux/sockios.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/error.hpp>
+#include <boost/asio/post.hpp>
+#include <utility>
+
+#include "libdist/wire/crc32c.h"
+
+namespace dist::tcp {
+namespace {
+
+// One connection's share of a turn, so that the others are not starved.
+constexpr std::size_t kBudgetBytes = std::size_t{4} << 20;
+
+bool would_block(const ErrorCodeOf& code) {
+  return code == asio::error::would_block || code == asio::error::try_again;
+}
+
+// What is left of three consecutive pieces after `skip` bytes.
+template <typename Buffer, typename Byte>
+std::array<Buffer, 3> rest_of(std::array<std::span<Byte>, 3> pieces, std::size_t skip) {
+  std::array<Buffer, 3> buffers;
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    const auto skipped = std::min(skip, pieces[i].size());
+    skip -= skipped;
+    const auto left = pieces[i].subspan(skipped);
+    buffers[i] = Buffer(left.data(), left.size());
+  }
+  return buffers;
+}
+
+}  // namespace
+
+Connection::Connection(Socket socket, const Identity& identity, OperationTable& operations,
+                       TransferCounters& counters, OnDistrust on_distrust)
+    : socket_(std::move(socket)),
+      identity_(identity),
+      address_(tcp::peer_text(socket_)),
+      operations_(operations),
+      counters_(counters),
+      on_distrust_(std::move(on_distrust)) {}
+
+// --- Sending -------------------------------------------------------------------------------------
+
+Operation Connection::send(std::span<const std::byte> bytes, wire::FrameType type) {
+  const Operation operation = operations_.add();
+  if (!send_failure_.ok()) {
+    operations_.finish(operation, send_failure_);
+    return operation;
+  }
+  sends_.push_back({operation, bytes, type});
+  if (!write_armed_) pump_sends();
+  return operation;
+}
+
+void Connection::pump_sends() {
+  std::size_t budget = kBudgetBytes;
+  while (!sends_.empty()) {
+    if (!out_started_ && !start_send()) return;
+    const auto before = out_.moved_bytes;
+    if (!write_some()) return;
+    budget -= std::min(budget, out_.moved_bytes - before);
+    if (out_.moved_bytes == out_.total_bytes()) end_send_frame();
+    if (budget == 0 && !sends_.empty()) return arm_write();
+  }
+}
+
+// False where the peer has gone: the kernel would take the bytes and drop them later.
+bool Connection::start_send() {
+  if (peer_has_hung_up()) {
+    fail_sends(lost("it closed the connection"));
+    return false;
+  }
+  out_.offset_bytes = 0;
+  out_started_ = true;
+  begin_send_frame();
+  return true;
+}
+
+void Connection::begin_send_frame() {
+  const Send& send = sends_.front();
+  out_.body_bytes = wire::body_bytes_at(send.bytes.size(), out_.offset_bytes);
+  out_.moved_bytes = 0;
+  const bool last = out_.offset_bytes + out_.body_bytes == send.bytes.size();
+  wire::encode_header({.type = send.type,
+                       .channel = static_cast<std::uint8_t>(identity_.channel),
+                       .flags = last ? wire::kLastFrame : std::uint8_t{0},
+                       .job = identity_.job,
+                       .epoch = identity_.epoch,
+                       .source = static_cast<std::uint32_t>(identity_.rank),
+                       .sequence = out_.sequence,
+                       .body_bytes = static_cast<std::uint32_t>(out_.body_bytes),
+                       .message_bytes = send.bytes.size(),
+                       .offset_bytes = out_.offset_bytes},
+                      out_.header);
+  // The checksum leaves the body in the cache for the copy into the kernel that follows.
+  out_.body_crc = wire::crc32c(send.bytes.subspan(out_.offset_bytes, out_.body_bytes));
+  wire::encode_trailer(out_.body_crc, out_.trailer);
+}
+
+// False when nothing more can be written in this turn.
+bool Connection::write_some() {
+  const auto body = sends_.front().bytes.subspan(out_.offset_bytes, out_.body_bytes);
+  const auto buffers = rest_of<asio::const_buffer, const std::byte>(
+      {out_.header, body, out_.trailer}, out_.moved_bytes);
+  ErrorCodeOf code;
+  const auto written = socket_.write_some(buffers, code);
+  out_.moved_bytes += written;
+  if (!code || code == asio::error::interrupted) return true;
+  if (would_block(code)) {
+    arm_write();
+  } else {
+    fail_sends(lost(code.message()));
+  }
+  return false;
+}
+
+void Connection::end_send_frame() {
+  counters_.sent += Bytes(out_.body_bytes);
+  out_.offset_bytes += out_.body_bytes;
+  if (out_.offset_bytes < sends_.front().bytes.size()) return begin_send_frame();
+  ++counters_.messages_sent;
+  ++out_.sequence;
+  out_started_ = false;
+  operations_.finish(sends_.front().operation, {});
+  sends_.pop_front();
+}
+
+void Connection::arm_write() {
+  write_armed_ = true;
+  socket_.async_wait(Socket::wait_write, [this](const ErrorCodeOf& code) {
+    if (code == asio::error::operation_aborted) return;
+    write_armed_ = false;
+    pump_sends();
+  });
+}
+
+// --- Receiving -----------------------------------------------------------------------------------
+
+Operation Connection::receive(std::span<std::byte> bytes, wire::FrameType type) {
+  const Operation operation = operations_.add();
+  if (!receive_failure_.ok()) {
+    operations_.finish(operation, receive_failure_);
+    return operation;
+  }
+  receives_.push_back({operation, bytes, type});
+  if (!read_armed_) pump_receives();
+  return operation;
+}
+
+void Connection::pump_receives() {
+  std::size_t budget = kBudgetBytes;
+  while (!receives_.empty()) {
+    if (!in_started_) {
+      in_.offset_bytes = 0;
+      in_started_ = true;
+      begin_receive_frame();
+    }
+    const auto before = in_.moved_bytes;
+    if (!read_some()) return;
+    budget -= std::min(budget, in_.moved_bytes - before);
+    if (in_.moved_bytes == in_.total_bytes() && !end_receive_frame()) return;
+    if (budget == 0 && !receives_.empty()) return arm_read();
+  }
+}
+
+void Connection::begin_receive_frame() {
+  in_.body_bytes = wire::body_bytes_at(receives_.front().bytes.size(), in_.offset_bytes);
+  in_.moved_bytes = 0;
+  in_.body_crc = 0;
+}
+
+// Header, body and trailer in one call: where the cut is known, so is the place of each byte. A
+// peer that cuts otherwise is found out by the header, and cannot write outside the span.
+// False when nothing more can be read in this turn.
+bool Connection::read_some() {
+  const auto body = receives_.front().bytes.subspan(in_.offset_bytes, in_.body_bytes);
+  const auto buffers =
+      rest_of<asio::mutable_buffer, std::byte>({in_.header, body, in_.trailer}, in_.moved_bytes);
+  ErrorCodeOf code;
+  const auto got = socket_.read_some(buffers, code);
+  if (!code) return take_in(got);
+  if (code == asio::error::interrupted) return true;
+  if (would_block(code)) {
+    arm_read();
+    return false;
+  }
+  const auto why = lost(code == asio::error::eof ? "it closed the connection" : code.message());
+  fail_receives(why);
+  if (code == asio::error::eof) fail_sends(why);  // who has closed does not read either
+  return false;
+}
+
+// Accounts for bytes that have arrived; checks the header as soon as it is whole.
+bool Connection::take_in(std::size_t bytes) {
+  const auto before = in_.moved_bytes;
+  in_.moved_bytes += bytes;
+  if (before < wire::kHeaderBytes && in_.moved_bytes >= wire::kHeaderBytes && !check_header()) {
+    return false;
+  }
+  // The part of the body that has just come is still in the cache.
+  const auto body_begin =
+      std::clamp(before, wire::kHeaderBytes, wire::kHeaderBytes + in_.body_bytes) -
+      wire::kHeaderBytes;
+  const auto body_end =
+      std::clamp(in_.moved_bytes, wire::kHeaderBytes, wire::kHeaderBytes + in_.body_bytes) -
+      wire::kHeaderBytes;
+  if (body_end > body_begin) {
+    const auto arrived =
+        receives_.front().bytes.subspan(in_.offset_bytes + body_begin, body_end - body_begin);
+    in_.body_crc = wire::crc32c(arrived, in_.body_crc);
+    counters_.received += Bytes(arrived.size());
+  }
+  return true;
+}
+
+bool Connection::check_header() {
+  const Receive& receive = receives_.front();
+  wire::FrameHeader header;
+  const auto error = wire::decode_header(in_.header,
+                                         {.type = receive.type,
+                                          .channel = static_cast<std::uint8_t>(identity_.channel),
+                                          .job = identity_.job,
+                                          .epoch = identity_.epoch,
+                                          .source = static_cast<std::uint32_t>(identity_.peer),
+                                          .sequence = in_.sequence,
+                                          .message_bytes = receive.bytes.size(),
+                                          .offset_bytes = in_.offset_bytes},
+                                         &header);
+  if (error == wire::FrameError::none) return true;
+  if (error == wire::FrameError::message_bytes) {
+    // A mistake of the program, not of the wire: the other channels can be trusted.
+    fail(Status::protocol(fmt::format(
+        "{} -> message {} on channel {} has {} bytes, the receive expects {}", who(), in_.sequence,
+        static_cast<int>(identity_.channel), header.message_bytes, receive.bytes.size())));
+  } else {
+    distrust(fmt::format("{} at byte {} of message {}", wire::name_of(error), in_.offset_bytes,
+                         in_.sequence));
+  }
+  return false;
+}
+
+bool Connection::end_receive_frame() {
+  if (wire::decode_trailer(in_.trailer) != in_.body_crc) {
+    distrust(fmt::format("wrong body checksum in the {} bytes at byte {} of message {}",
+                         in_.body_bytes, in_.offset_bytes, in_.sequence));
+    return false;
+  }
+  in_.offset_bytes += in_.body_bytes;
+  if (in_.offset_bytes < receives_.front().bytes.size()) {
+    begin_receive_frame();
+    return true;
+  }
+  ++counters_.messages_received;
+  ++in_.sequence;
+  in_started_ = false;
+  operations_.finish(receives_.front().operation, {});
+  receives_.pop_front();
+  return true;
+}
+
+void Connection::arm_read() {
+  read_armed_ = true;
+  socket_.async_wait(Socket::wait_read, [this](const ErrorCodeOf& code) {
+    if (code == asio::error::operation_aborted) return;
+    read_armed_ = false;
+    pump_receives();
+  });
+}
+
+// --- Ends ----------------------------------------------------------------------------------------
+
+void Connection::fail(const Status& why) {
+  fail_sends(why);
+  fail_receives(why);
+  ErrorCodeOf code;
+  socket_.close(code);
+}
+
+void Connection::stop_receiving(const Status& why) { fail_receives(why); }
+
+bool Connection::drained() {
+  if (!socket_.is_open()) return true;
+  const int number = socket_.native_handle();
+  int unread = 0;
+  int unacknowledged = 0;
+  tcp_info information{};
+  socklen_t length = sizeof information;
+  return ::ioctl(number, FIONREAD, &unread) != 0 || unread == 0 ||
+         ::ioctl(number, SIOCOUTQ, &unacknowledged) != 0 || unacknowledged == 0 ||
+         ::getsockopt(number, IPPROTO_TCP, TCP_INFO, &information, &length) != 0 ||
+         information.tcpi_state == TCP_CLOSE;
+}
+
+// Sees a closed peer also behind bytes that nobody has read yet.
+bool Connection::peer_has_hung_up() {
+  pollfd watched{socket_.native_handle(), POLLRDHUP, 0};
+  return ::poll(&watched, 1, 0) > 0;
+}
+
+void Connection::fail_sends(const Status& why) {
+  if (send_failure_.ok()) send_failure_ = why;
+  for (const Send& send : std::exchange(sends_, {})) {
+    operations_.finish(send.operation, send_failure_);
+  }
+  out_started_ = false;
+}
+
+void Connection::fail_receives(const Status& why) {
+  if (receive_failure_.ok()) receive_failure_ = why;
+  for (const Receive& receive : std::exchange(receives_, {})) {
+    operations_.finish(receive.operation, receive_failure_);
+  }
+  in_started_ = false;
+}
+
+void Connection::distrust(const std::string& what) {
+  const auto why = Status::protocol(fmt::format("{} -> {}", who(), what));
+  fail(why);
+  if (const auto tell = std::exchange(on_distrust_, nullptr)) tell(why);
+}
+
+Status Connection::lost(const std::string& how) const {
+  return Status::peer_lost(fmt::format("{} is gone: {}", who(), how));
+}
+
+std::string Connection::who() const {
+  return fmt::format("tcp: rank {} at {}", identity_.peer, address_);
+}
+
+}  // namespace dist::tcp

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+// The CRC instruction has a latency of three cycles and a throughput of one, so three thirds of a
+// block run side by side; their checksums are joined by advancing each over the bytes that follow
+// it, which is a linear map kept in tables.
+#include "libdist/wire/crc32c.h"
+
+#include <array>
+#include <cstring>
+
+#if defined(__x86_64__)
+#include <nmmintrin.h>
+#endif
+
+namespace dist::wire {
+namespace {
+
+constexpr std::uint32_t kPolynomial = 0x82f63b78u;
+
+using ByteTable = std::array<std::uint32_t, 256>;
+
+// tables[k][b]: the checksum register after byte b and k zero bytes.
+constexpr std::array<ByteTable, 8> make_slicing_tables() {
+  std::array<ByteTable, 8> tables{};
+  for (std::uint32_t byte = 0; byte < 256; ++byte) {
+    std::uint32_t value = byte;
+    for (int bit = 0; bit < 8; ++bit) value = (value >> 1) ^ ((value & 1) != 0 ? kPolynomial : 0);
+    tables[0][byte] = value;
+  }
+  for (std::size_t k = 1; k < 8; ++k) {
+    for (std::size_t byte = 0; byte < 256; ++byte) {
+      const std::uint32_t before = tables[k - 1][byte];
+      tables[k][byte] = (before >> 8) ^ tables[0][before & 0xff];
+    }
+  }
+  return tables;
+}
+
+constexpr auto kSlicing = make_slicing_tables();
+
+std::uint64_t load_word(const std::byte* from) {
+  std::uint64_t word = 0;
+  std::memcpy(&word, from, sizeof word);
+  return word;
+}
+
+#if defined(__x86_64__)
+
+// A linear map of 32 bits to 32 bits: what each bit alone becomes.
+using BitMap = std::array<std::uint32_t, 32>;
+
+constexpr std::uint32_t apply(const BitMap& map, std::uint32_t value) {
+  std::uint32_t sum = 0;
+  for (std::size_t bit = 0; value != 0; ++bit, value >>= 1) {
+    if ((value & 1) != 0) sum ^= map[bit];
+  }
+  return sum;
+}
+
+// Four tables, one a byte of the register, that advance it over `bytes` (a power of two) zero
+// bytes.
+constexpr std::array<ByteTable, 4> make_advance_tables(std::size_t bytes) {
+  BitMap map{};
+  for (std::size_t bit = 0; bit < 32; ++bit) {
+    const std::uint32_t value = std::uint32_t{1} << bit;
+    map[bit] = (value >> 8) ^ kSlicing[0][value & 0xff];
+  }
+  for (std::size_t covered = 1; covered < bytes; covered *= 2) {
+    BitMap squared{};
+    for (std::size_t bit = 0; bit < 32; ++bit) squared[bit] = apply(map, map[bit]);
+    map = squared;
+  }
+  std::array<ByteTable, 4> tables{};
+  for (std::size_t byte = 0; byte < 4; ++byte) {
+    for (std::uint32_t value = 0; value < 256; ++value) {
+      tables[byte][value] = apply(map, value << (8 * byte));
+    }
+  }
+  return tables;
+}
+
+constexpr std::size_t kThirdBytes = 1024;
+constexpr auto kAdvance = make_advance_tables(kThirdBytes);
+
+std::uint64_t advance(std::uint64_t crc) {
+  return kAdvance[0][crc & 0xff] ^ kAdvance[1][(crc >> 8) & 0xff] ^
+         kAdvance[2][(crc >> 16) & 0xff] ^ kAdvance[3][(crc >> 24) & 0xff];
+}
+
+__attribute__((target("sse4.2"))) std::uint32_t crc32c_by_instruction(
+    std::span<const std::byte> bytes, std::uint32_t previous) {
+  std::uint64_t crc = ~previous;
+  const std::byte* at = bytes.data();
+  std::size_t left = bytes.size();
+  for (; left >= 3 * kThirdBytes; left -= 3 * kThirdBytes, at += 3 * kThirdBytes) {
+    std::uint64_t second = 0;
+    std::uint64_t third = 0;
+    for (std::size_t i = 0; i < kThirdBytes; i += 8) {
+      crc = _mm_crc32_u64(crc, load_word(at + i));
+      second = _mm_crc32_u64(second, load_word(at + kThirdBytes + i));
+      third = _mm_crc32_u64(third, load_word(at + 2 * kThirdBytes + i));
+    }
+    crc = advance(advance(crc) ^ second) ^ third;
+  }
+  for (; left >= 8; left -= 8, at += 8) crc = _mm_crc32_u64(crc, load_word(at));
+  auto narrow = static_cast<std::uint32_t>(crc);
+  for (; left > 0; --left, ++at) narrow = _mm_crc32_u8(narrow, static_cast<unsigned char>(*at));
+  return ~narrow;
+}
+
+bool has_instruction() {
+  static const bool found = __builtin_cpu_supports("sse4.2") != 0;
+  return found;
+}
+
+#else
+
+std::uint32_t crc32c_by_instruction(std::span<const std::byte> bytes, std::uint32_t previous) {
+  return crc32c_by_table(bytes, previous);
+}
+
+bool has_instruction() { return false; }
+
+#endif
+
+}  // namespace
+
+std::uint32_t crc32c_by_table(std::span<const std::byte> bytes, std::uint32_t previous) {
+  std::uint32_t crc = ~previous;
+  const std::byte* at = bytes.data();
+  std::size_t left = bytes.size();
+  for (; left >= 8; left -= 8, at += 8) {
+    const std::uint64_t word = load_word(at) ^ crc;
+    crc = 0;
+    for (std::size_t i = 0; i < 8; ++i) crc ^= kSlicing[7 - i][(word >> (8 * i)) & 0xff];
+  }
+  for (; left > 0; --left, ++at) {
+    crc = (crc >> 8) ^ kSlicing[0][(crc ^ static_cast<unsigned char>(*at)) & 0xff];
+  }
+  return ~crc;
+}
+
+std::uint32_t crc32c(std::span<const std::byte> bytes, std::uint32_t previous) {
+  return has_instruction() ? crc32c_by_instruction(bytes, previous)
+                           : crc32c_by_table(bytes, previous);
+}
+
+}  // namespace dist::wire

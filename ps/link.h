@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// A server's end of its connection with one worker on another rank: one message is received at a
+// time, several replies are on their way.
+#pragma once
+
+#include <cstddef>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "libdist/status.h"
+#include "libdist/transport/transport.h"
+#include "ps/message.h"
+#include "ps/staging.h"
+
+namespace dist::ps {
+
+/// Of the progress thread alone. Its memory must live until the transport is closed or every
+/// operation has ended.
+class Link {
+ public:
+  Link(Rank rank, Expectation expected) : rank_(rank), expected_(expected) {}
+
+  /// Keeps a header receive posted; the header once it has come.
+  Result<std::optional<Header>> receive_header(Transport& transport);
+
+  /// Posts the receive of the payload that follows the last header.
+  void receive_payload(Transport& transport, std::span<std::byte> into);
+
+  /// Whether that payload has come.
+  Result<bool> payload_complete(Transport& transport);
+
+  /// What to do when a message has left.
+  struct Sent {
+    std::optional<std::size_t> from_piece;  ///< whose parameters were sent from where they lie
+    Staging::Buffer buffer;                 ///< or the copy, given back
+  };
+  void send(Transport& transport, const Header& header, std::span<const std::byte> payload = {},
+            Sent sent = {});
+
+  /// Forgets messages that have left, appending to `pieces` the from_piece of each; whether there
+  /// were any.
+  Result<bool> reap(Transport& transport, std::vector<std::size_t>* pieces);
+
+  std::size_t sends_in_flight() const { return outgoing_.size(); }
+
+ private:
+  struct Outgoing {
+    HeaderBytes header;
+    std::vector<Operation> operations;
+    Sent sent;
+  };
+
+  const Rank rank_;
+  const Expectation expected_;
+  HeaderBytes incoming_{};
+  std::optional<Operation> header_;
+  std::optional<Operation> payload_;
+  std::deque<std::unique_ptr<Outgoing>> outgoing_;  // pointers: the transport reads the headers
+};
+
+}  // namespace dist::ps

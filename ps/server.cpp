@@ -1,0 +1,365 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ps/server.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "libdist/check.h"
+
+namespace dist::ps {
+namespace {
+
+// Replies to one worker that are on their way at once.
+constexpr std::size_t kRepliesInFlight = 16;
+
+class ServerTask final : public Task {
+ public:
+  explicit ServerTask(std::shared_ptr<Server> server) : server_(std::move(server)) {}
+  Result<Advance> advance(Transport& transport) override { return server_->advance(transport); }
+  std::string waits_for() const override { return server_->waits_for(); }
+  // Between two steps it waits as long as the workers compute; check_overdue() bounds the rest.
+  bool has_deadline() const override { return false; }
+
+ private:
+  std::shared_ptr<Server> server_;
+};
+
+Bytes largest_piece(const ServerOptions& options, DType dtype) {
+  std::uint64_t elems = 0;
+  for (const auto id : options.map->of_server[static_cast<std::size_t>(options.server)]) {
+    elems = std::max(elems, options.map->pieces[id].range.elems());
+  }
+  return bytes_of(Elems(elems), dtype);
+}
+
+}  // namespace
+
+Result<std::shared_ptr<Server>> Server::create(ServerOptions options, Arena& arena, Trace& trace) {
+  auto store = Store::create({options.map, options.server, options.roles.workers, arena.dtype(),
+                              options.rule, options.rules, arena.alias_window()},
+                             trace);
+  DIST_TRY(store);
+  return std::shared_ptr<Server>(new Server(std::move(options), arena, *std::move(store)));
+}
+
+Server::Server(ServerOptions options, Arena& arena, std::unique_ptr<Store> store)
+    : options_(std::move(options)),
+      arena_(arena),
+      staging_({largest_piece(options_, arena.dtype()), options_.staging_per_worker,
+                options_.roles.workers, arena.alias_window()}),
+      store_(std::move(store)),
+      replies_in_place_(store_->pieces(), 0),
+      next_check_(Clock::now()),
+      histogram_(store_->staleness_histogram()) {
+  const Rank own_rank = options_.roles.server_rank(options_.server);
+  for (int worker = 0; worker < options_.roles.workers; ++worker) {
+    Peer peer;
+    peer.worker = worker;
+    peer.greeted = options_.roles.worker_rank(worker) == own_rank;
+    if (!peer.greeted) {
+      peer.link = std::make_unique<Link>(
+          options_.roles.worker_rank(worker),
+          Expectation{Direction::to_server, static_cast<std::uint32_t>(options_.roles.workers),
+                      static_cast<std::uint32_t>(worker), options_.map.get(), options_.server,
+                      arena.dtype()});
+    }
+    peers_.push_back(std::move(peer));
+  }
+}
+
+std::unique_ptr<Task> Server::make_task(std::shared_ptr<Server> server) {
+  return std::make_unique<ServerTask>(std::move(server));
+}
+
+void Server::deliver(const Header& header) {
+  Peer& peer = peers_.at(header.worker);
+  DIST_ASSERT(peer.link == nullptr, "only the worker on this rank is served without transport");
+  peer.inbox.push_back(header);
+}
+
+std::optional<Header> Server::take_answer() {
+  for (Peer& peer : peers_) {
+    if (peer.link || peer.outbox.empty()) continue;
+    const Header header = peer.outbox.front();
+    peer.outbox.pop_front();
+    return header;
+  }
+  return std::nullopt;
+}
+
+std::vector<std::uint64_t> Server::staleness_histogram() const {
+  const std::lock_guard lock(mutex_);
+  return histogram_;
+}
+
+std::string Server::name() const {
+  return fmt::format("server {} (rank {})", options_.server,
+                     options_.roles.server_rank(options_.server));
+}
+
+std::uint32_t Server::piece_id(std::size_t at) const {
+  return options_.map->of_server[static_cast<std::size_t>(options_.server)][at];
+}
+
+Result<Advance> Server::advance(Transport& transport) {
+  if (!failure_.ok()) return wind_down(transport);
+  bool moved = false;
+  const Status served = serve(transport, &moved);
+  if (!served.ok()) {
+    failure_ = served.because(fmt::format("{}: {}", options_.rules.strategy_name, name()));
+    return Advance::moved;
+  }
+  if (finished()) return Advance::finished;
+  return moved ? Advance::moved : Advance::idle;
+}
+
+// One turn for everybody; whose turn fails is the culprit.
+Status Server::serve(Transport& transport, bool* moved) {
+  for (Peer& peer : peers_) {
+    Status outcome = receive(transport, peer, moved);
+    if (outcome.ok()) outcome = reap(transport, peer, moved);
+    if (outcome.ok()) outcome = answer(transport, peer, moved);
+    if (outcome.ok()) continue;
+    culprit_ = static_cast<std::uint32_t>(peer.worker);
+    return outcome.because(fmt::format("worker {} (rank {}), step {}", peer.worker,
+                                       options_.roles.worker_rank(peer.worker), peer.step));
+  }
+  *moved |= apply_one();
+  return check_overdue();
+}
+
+Status Server::receive(Transport& transport, Peer& peer, bool* moved) {
+  if (peer.link == nullptr) return receive_local(transport, peer, moved);
+  if (peer.stage == Stage::header) {
+    const auto header = peer.link->receive_header(transport);
+    DIST_TRY(header);
+    if (!header->has_value()) return {};
+    *moved = true;
+    DIST_TRY(check_turn(peer, **header));
+    if ((*header)->payload_bytes == 0) return handle(transport, peer, **header);
+    peer.current = **header;
+    peer.stage = Stage::memory;
+  }
+  if (peer.stage == Stage::memory) DIST_TRY(find_memory(transport, peer, moved));
+  if (peer.stage != Stage::payload) return {};
+  const auto complete = peer.link->payload_complete(transport);
+  DIST_TRY(complete);
+  if (!*complete) return {};
+  *moved = true;
+  peer.stage = Stage::header;
+  return handle(transport, peer, peer.current);
+}
+
+// First parameters land where they stay; gradients in staging, as soon as there is room.
+Status Server::find_memory(Transport& transport, Peer& peer, bool* moved) {
+  if (peer.current.kind == Kind::init) {
+    peer.link->receive_payload(transport, store_->parameters(peer.next_init));
+  } else {
+    auto buffer = staging_.lend(peer.worker);
+    DIST_TRY(buffer);
+    if (!buffer->has_value()) return {};
+    peer.buffer = **std::move(buffer);
+    peer.link->receive_payload(transport, peer.buffer.bytes().first(peer.current.payload_bytes));
+  }
+  *moved = true;
+  peer.stage = Stage::payload;
+  return {};
+}
+
+// The same messages as from afar; payloads are read where the worker made them.
+Status Server::receive_local(Transport& transport, Peer& peer, bool* moved) {
+  while (!peer.inbox.empty()) {
+    const Header header = peer.inbox.front();
+    peer.inbox.pop_front();
+    *moved = true;
+    DIST_TRY(check_turn(peer, header));
+    if (header.kind == Kind::init) {
+      const auto from = arena_.parameters(store_->piece(peer.next_init).range);
+      std::memcpy(store_->parameters(peer.next_init).data(), from.data(), from.size());
+    }
+    DIST_TRY(handle(transport, peer, header));
+  }
+  return {};
+}
+
+bool Server::in_turn(const Peer& peer, const Header& header) const {
+  const bool between_steps = peer.greeted && !peer.pull && peer.next_push == 0;
+  switch (header.kind) {
+    case Kind::hello:
+      return !peer.greeted;
+    case Kind::init:
+      return peer.greeted && peer.worker == 0 && peer.next_init < store_->pieces() &&
+             header.piece == piece_id(peer.next_init);
+    case Kind::push:
+      return !peer.pull && peer.pulls_answered == peer.step + 1 && header.step == peer.step &&
+             header.piece == piece_id(peer.next_push);
+    case Kind::pull:
+      // A server without pieces is never asked.
+      return between_steps && store_->pieces() != 0 && header.step == peer.pulls_answered &&
+             header.step == peer.step;
+    case Kind::bye:
+      return between_steps;
+    default:
+      return false;
+  }
+}
+
+Status Server::check_turn(const Peer& peer, const Header& header) const {
+  if (in_turn(peer, header)) return {};
+  return Status::protocol(
+      fmt::format("a {} (piece {}, step {}) came out of turn: {} steps and {} pieces were pushed, "
+                  "{} pulls answered",
+                  name_of(header.kind), header.piece, header.step, peer.step, peer.next_push,
+                  peer.pulls_answered));
+}
+
+Status Server::handle(Transport& transport, Peer& peer, const Header& header) {
+  switch (header.kind) {
+    case Kind::hello:
+      peer.greeted = true;
+      peer.link->send(
+          transport,
+          {.kind = Kind::welcome, .worker = header.worker, .value = options_.layout_hash});
+      if (header.value == options_.layout_hash) return {};
+      return Status::invalid_argument(fmt::format(
+          "has another layout (hash {:016x}, here {:016x}): every rank needs the same parameters "
+          "in the same order, strategy, servers, placement, bucket sizes and update rule",
+          header.value, options_.layout_hash));
+    case Kind::init:
+      store_->mark_initialised(peer.next_init++);
+      return {};
+    case Kind::push:
+      return contribute(peer, header,
+                        peer.link ? peer.buffer.bytes().first(header.payload_bytes)
+                                  : arena_.gradients(store_->piece(peer.next_push).range));
+    case Kind::pull:
+      peer.pull = Pull{header.step, 0, Clock::now()};
+      return {};
+    case Kind::bye:
+      end(transport, peer);
+      return {};
+    default:
+      return Status::protocol("not a worker's message");
+  }
+}
+
+Status Server::contribute(Peer& peer, const Header& header, std::span<const std::byte> data) {
+  const auto at = peer.next_push;
+  DIST_TRY(store_->contribute(at, peer.worker, header.step, header.version, data,
+                              std::move(peer.buffer)));
+  if (++peer.next_push == store_->pieces()) {
+    peer.next_push = 0;
+    ++peer.step;
+  }
+  enqueue_ready(at);
+  return {};
+}
+
+void Server::end(Transport& transport, Peer& peer) {
+  peer.stage = Stage::ended;
+  const Header farewell{.kind = Kind::farewell, .worker = static_cast<std::uint32_t>(peer.worker)};
+  if (peer.link) {
+    peer.link->send(transport, farewell);
+  } else {
+    peer.outbox.push_back(farewell);
+  }
+  store_->end(peer.worker);
+  for (std::size_t at = 0; at < store_->pieces(); ++at) enqueue_ready(at);
+}
+
+void Server::enqueue_ready(std::size_t at) {
+  if (!store_->policy(at).update_ready()) return;
+  if (std::find(ready_.begin(), ready_.end(), at) == ready_.end()) ready_.push_back(at);
+}
+
+// One piece a turn, so that the transport is not kept waiting for long.
+bool Server::apply_one() {
+  for (auto next = ready_.begin(); next != ready_.end(); ++next) {
+    const auto at = *next;
+    if (replies_in_place_[at] != 0) continue;  // its parameters are still being sent
+    ready_.erase(next);
+    store_->apply(at);
+    enqueue_ready(at);
+    const std::lock_guard lock(mutex_);
+    histogram_ = store_->staleness_histogram();
+    return true;
+  }
+  return false;
+}
+
+// Nobody trains before all have greeted: one of them may have another layout.
+Status Server::answer(Transport& transport, Peer& peer, bool* moved) {
+  if (!peer.pull || !all_greeted()) return {};
+  while (peer.pull->next < store_->pieces()) {
+    if (!store_->may_answer(peer.pull->next, peer.worker)) return {};
+    const auto given = give(transport, peer, peer.pull->next);
+    DIST_TRY(given);
+    if (!*given) return {};
+    *moved = true;
+    ++peer.pull->next;
+    peer.pull->since = Clock::now();
+  }
+  peer.pull.reset();
+  ++peer.pulls_answered;
+  *moved = true;
+  return {};
+}
+
+// False: no room for another reply to this worker now.
+Result<bool> Server::give(Transport& transport, Peer& peer, std::size_t at) {
+  if (peer.link && peer.link->sends_in_flight() >= kRepliesInFlight) return false;
+  Link::Sent sent;
+  std::span<const std::byte> payload = store_->parameters(at);
+  if (!peer.link) {
+    const auto into = arena_.parameters(store_->piece(at).range);
+    std::memcpy(into.data(), payload.data(), payload.size());
+  } else if (options_.rules.applies_while_replying()) {
+    auto buffer = staging_.lend(peer.worker);
+    DIST_TRY(buffer);
+    if (!buffer->has_value()) return false;
+    sent.buffer = **std::move(buffer);
+    std::memcpy(sent.buffer.bytes().data(), payload.data(), payload.size());
+    payload = sent.buffer.bytes().first(payload.size());
+  } else {
+    sent.from_piece = at;
+    ++replies_in_place_[at];
+  }
+  const auto given = store_->give(at, peer.worker);
+  const Header header{.kind = Kind::reply,
+                      .worker = static_cast<std::uint32_t>(peer.worker),
+                      .piece = piece_id(at),
+                      .step = peer.pull->step,
+                      .version = given.version,
+                      .payload_bytes = payload.size(),
+                      .value = given.staleness};
+  if (peer.link) {
+    peer.link->send(transport, header, payload, std::move(sent));
+  } else {
+    peer.outbox.push_back(header);
+  }
+  return true;
+}
+
+Status Server::reap(Transport& transport, Peer& peer, bool* moved) {
+  if (!peer.link) return {};
+  std::vector<std::size_t> pieces;
+  const auto any = peer.link->reap(transport, &pieces);
+  DIST_TRY(any);
+  *moved |= *any;
+  for (const auto at : pieces) --replies_in_place_[at];
+  return {};
+}
+
+bool Server::all_greeted() const {
+  return std::all_of(peers_.begin(), peers_.end(), [](const Peer& peer) { return peer.greeted; });
+}
+
+bool Server::finished() const {
+  return std::all_of(peers_.begin(), peers_.end(), [](const Peer& peer) {
+    return peer.stage == Stage::ended && (!peer.link || peer.link->sends_in_flight() == 0);
+  });
+}
+
+}  // namespace dist::ps

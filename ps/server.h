@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+// The server: receives contributions, applies them when the policy allows, answers pulls. A state
+// machine on the rank's progress thread; it never blocks. How the policies differ it does not know.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "libdist/bucket/arena.h"
+#include "libdist/progress.h"
+#include "libdist/status.h"
+#include "libdist/trace.h"
+#include "ps/link.h"
+#include "ps/message.h"
+#include "ps/shard.h"
+#include "ps/staging.h"
+#include "ps/store.h"
+
+namespace dist::ps {
+
+struct ServerOptions {
+  Roles roles;
+  int server = 0;
+  std::shared_ptr<const ShardMap> map;
+  Rules rules;
+  UpdateRule rule;
+  std::uint64_t layout_hash = 0;
+  Duration timeout = std::chrono::seconds(120);
+  /// Gradients of one worker that may wait here at once, before its pushes are held up.
+  Bytes staging_per_worker = 32_MiB;
+};
+
+/// All but staleness_histogram() belongs to the progress thread once the task has been submitted.
+class Server {
+ public:
+  /// `arena` is the layout, and the memory of the worker on the same rank if there is one: its
+  /// gradients are read and its parameters written in place. Arena and trace must outlive the
+  /// server's task. Error: resource.
+  static Result<std::shared_ptr<Server>> create(ServerOptions options, Arena& arena, Trace& trace);
+
+  /// The task that serves until all workers have ended. It fails when a worker is lost, breaks the
+  /// protocol, or holds others back for longer than the timeout; then it first tells the others.
+  static std::unique_ptr<Task> make_task(std::shared_ptr<Server> server);
+
+  /// The worker on the same rank hands its messages over here, in the order in which it would send
+  /// them, and takes the answers; payloads stay in the arena. Called on the progress thread.
+  void deliver(const Header& header);
+  std::optional<Header> take_answer();
+
+  /// Why this server stops, or ok. It tells others for a moment before its task fails with it.
+  const Status& failure() const { return failure_; }
+
+  /// See Store::staleness_histogram(). Thread-safe.
+  std::vector<std::uint64_t> staleness_histogram() const;
+
+  /// "server 1 (rank 3)".
+  std::string name() const;
+
+  // The task's part.
+  Result<Advance> advance(Transport& transport);
+  std::string waits_for() const;
+
+ private:
+  enum class Stage : std::uint8_t { header, memory, payload, ended };
+
+  struct Pull {
+    std::uint64_t step = 0;
+    std::size_t next = 0;  // the place of the piece that is answered next
+    TimePoint since;       // nothing was answered since then
+  };
+
+  // A worker as the server sees it. The order of its messages is fixed: hello, all pieces' init
+  // (worker 0), pull 0, then for each step all pieces' push and one pull, at last bye.
+  struct Peer {
+    int worker = 0;
+    std::unique_ptr<Link> link;  // none for the worker on this rank
+    std::deque<Header> inbox;    // of the worker on this rank
+    std::deque<Header> outbox;   // to the worker on this rank
+    Stage stage = Stage::header;
+    Header current;          // whose payload is awaited
+    Staging::Buffer buffer;  // where it lands, unless in the store
+    bool greeted = false;
+    std::size_t next_init = 0;
+    std::uint64_t step = 0;     // steps pushed whole
+    std::size_t next_push = 0;  // within the step after them
+    std::optional<Pull> pull;
+    std::uint64_t pulls_answered = 0;
+  };
+
+  Server(ServerOptions options, Arena& arena, std::unique_ptr<Store> store);
+  Status serve(Transport& transport, bool* moved);
+  Status receive(Transport& transport, Peer& peer, bool* moved);
+  Status receive_local(Transport& transport, Peer& peer, bool* moved);
+  Status find_memory(Transport& transport, Peer& peer, bool* moved);
+  bool in_turn(const Peer& peer, const Header& header) const;
+  Status check_turn(const Peer& peer, const Header& header) const;
+  Status handle(Transport& transport, Peer& peer, const Header& header);
+  Status contribute(Peer& peer, const Header& header, std::span<const std::byte> data);
+  void end(Transport& transport, Peer& peer);
+  void enqueue_ready(std::size_t at);
+  bool apply_one();
+  Status answer(Transport& transport, Peer& peer, bool* moved);
+  Result<bool> give(Transport& transport, Peer& peer, std::size_t at);
+  Status reap(Transport& transport, Peer& peer, bool* moved);
+
+  // server_failure.cpp
+  Status check_overdue();
+  Status overdue(const std::vector<int>& missing, Duration waited, const std::string& what);
+  std::vector<int> held_up_by(const Peer& peer) const;
+  std::string name_workers(const std::vector<int>& workers) const;
+  Result<Advance> wind_down(Transport& transport);
+  void say_last_words(Transport& transport);
+
+  bool all_greeted() const;
+  bool finished() const;
+  std::uint32_t piece_id(std::size_t at) const;
+
+  const ServerOptions options_;
+  Arena& arena_;
+  Staging staging_;  // before store and peers, whose buffers go back to it
+  std::unique_ptr<Store> store_;
+  std::vector<Peer> peers_;
+  std::deque<std::size_t> ready_;              // pieces whose update may be applied
+  std::vector<std::size_t> replies_in_place_;  // by piece: sends that read its parameters
+  TimePoint next_check_;
+
+  // Set by the first failure.
+  Status failure_;
+  std::uint32_t culprit_ = kNobody;
+  TimePoint failed_at_;
+
+  mutable std::mutex mutex_;
+  std::vector<std::uint64_t> histogram_;  // guarded by mutex_
+};
+
+}  // namespace dist::ps

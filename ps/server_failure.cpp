@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+// How a server fails: who keeps others waiting for too long, and what it says before it goes.
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+#include "ps/server.h"
+
+namespace dist::ps {
+namespace {
+
+constexpr Duration kCheckInterval = std::chrono::milliseconds(50);
+// After a failure: long enough for the other ranks to see by themselves who is gone, before they
+// see this rank go; and the most it waits for its last words to leave.
+constexpr Duration kLinger = std::chrono::milliseconds(250);
+constexpr Duration kLongestLinger = std::chrono::seconds(1);
+
+double seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
+
+}  // namespace
+
+std::string Server::name_workers(const std::vector<int>& workers) const {
+  std::vector<std::string> names;
+  for (const int worker : workers) {
+    names.push_back(fmt::format("{} (rank {})", worker, options_.roles.worker_rank(worker)));
+  }
+  return fmt::format("worker{} {}", workers.size() == 1 ? "" : "s", fmt::join(names, ", "));
+}
+
+// Whoever waits for others, with a contribution or with a pull, does so for at most the timeout.
+Status Server::check_overdue() {
+  const auto now = Clock::now();
+  if (now < next_check_) return {};
+  next_check_ = now + kCheckInterval;
+  for (std::size_t at = 0; at < store_->pieces(); ++at) {
+    const auto since = store_->waiting_since(at);
+    if (!since || now - *since < options_.timeout) continue;
+    const int worker = *store_->policy(at).longest_waiting();
+    DIST_TRY(overdue(store_->policy(at).holding_back(worker), now - *since,
+                     fmt::format("push of bucket {}, step {}", store_->piece(at).bucket,
+                                 store_->policy(at).version())));
+  }
+  for (const Peer& peer : peers_) {
+    if (!peer.pull || now - peer.pull->since < options_.timeout) continue;
+    DIST_TRY(overdue(held_up_by(peer), now - peer.pull->since,
+                     fmt::format("pull by worker {}, step {}", peer.worker, peer.pull->step)));
+  }
+  return {};
+}
+
+// Why a pull is not answered.
+std::vector<int> Server::held_up_by(const Peer& peer) const {
+  std::vector<int> missing;
+  for (const Peer& other : peers_) {
+    if (!other.greeted) missing.push_back(other.worker);
+  }
+  if (!missing.empty()) return missing;
+  const auto at = peer.pull->next;
+  if (!store_->initialised(at)) return {0};
+  missing = store_->policy(at).holding_back(peer.worker);
+  // If nobody is, it does not take what it asked for.
+  return missing.empty() ? std::vector<int>{peer.worker} : missing;
+}
+
+Status Server::overdue(const std::vector<int>& missing, Duration waited, const std::string& what) {
+  if (missing.empty()) return {};
+  culprit_ = static_cast<std::uint32_t>(missing.front());
+  return Status::timed_out(
+      fmt::format("{} -> {} missing for {:.1f} s", what, name_workers(missing), seconds(waited)));
+}
+
+std::string Server::waits_for() const {
+  std::vector<int> missing;
+  for (std::size_t at = 0; at < store_->pieces() && missing.empty(); ++at) {
+    const auto waiting = store_->policy(at).longest_waiting();
+    if (waiting) missing = store_->policy(at).holding_back(*waiting);
+  }
+  if (missing.empty()) {
+    for (const Peer& peer : peers_) {
+      if (peer.stage != Stage::ended) missing.push_back(peer.worker);
+    }
+  }
+  return fmt::format("{}: {}: waits for {}", options_.rules.strategy_name, name(),
+                     name_workers(missing));
+}
+
+// Workers that only talk to servers learn here whose fault it is.
+void Server::say_last_words(Transport& transport) {
+  failed_at_ = Clock::now();
+  for (Peer& peer : peers_) {
+    const auto worker = static_cast<std::uint32_t>(peer.worker);
+    if (!peer.link || peer.stage == Stage::ended || worker == culprit_) continue;
+    peer.link->send(
+        transport,
+        {.kind = Kind::failed, .code = failure_.code(), .worker = culprit_, .step = peer.step});
+  }
+}
+
+Result<Advance> Server::wind_down(Transport& transport) {
+  if (failed_at_ == TimePoint()) say_last_words(transport);
+  bool quiet = true;
+  for (Peer& peer : peers_) {
+    std::vector<std::size_t> pieces;
+    if (!peer.link || static_cast<std::uint32_t>(peer.worker) == culprit_) continue;
+    const auto reaped = peer.link->reap(transport, &pieces);
+    if (!reaped.ok()) continue;  // one failure is told, the first
+    quiet &= peer.link->sends_in_flight() == 0;
+  }
+  const auto since = Clock::now() - failed_at_;
+  if (since > kLongestLinger || (quiet && since > kLinger)) return failure_;
+  return Advance::idle;
+}
+
+}  // namespace dist::ps

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+// Reduce, update and broadcast at servers. This file turns the training loop's calls into the
+// worker's tasks, and keeps the server of this rank going.
+#include "ps/strategy.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <optional>
+#include <vector>
+
+#include "libdist/bucket/bucket.h"
+#include "libdist/check.h"
+#include "ps/server.h"
+#include "ps/worker.h"
+
+namespace dist::ps {
+namespace {
+
+std::uint64_t layout_hash(const Arena& arena, const ShardMap& map, const Roles& roles,
+                          const Rules& rules, const UpdateRule& rule) {
+  LayoutHash hash;
+  hash.text(rules.strategy_name).number(rules.steps_ahead).text(name_of(rule));
+  std::visit(
+      [&]<typename Rule>(const Rule& chosen) {
+        hash.real(chosen.learning_rate).real(chosen.weight_decay);
+        if constexpr (requires { chosen.momentum; }) hash.real(chosen.momentum);
+      },
+      rule);
+  hash.number(static_cast<std::uint64_t>(roles.workers))
+      .number(static_cast<std::uint64_t>(roles.servers))
+      .number(static_cast<std::uint64_t>(roles.placement))
+      .text(name_of(arena.dtype()));
+  for (std::size_t p = 0; p < arena.parameter_count(); ++p) {
+    hash.text(arena.parameter(p).name).number(arena.parameter(p).elements.value);
+  }
+  for (const Bucket& bucket : map.buckets) hash.number(bucket.range.end);
+  return hash.value();
+}
+
+class ParameterServer final : public Strategy {
+ public:
+  ParameterServer(World& world, Arena& arena, const Roles& roles, const Rules& rules,
+                  std::shared_ptr<const ShardMap> map)
+      : progress_(world.progress()),
+        trace_(world.trace()),
+        arena_(arena),
+        roles_(roles),
+        rules_(rules),
+        map_(std::move(map)),
+        rank_(world.rank()),
+        tracker_(map_->buckets) {}
+
+  // Half-way, messages are still on their way into memory that goes now.
+  ~ParameterServer() override {
+    if (!begun_ || ended_) return;
+    progress_.cancel(Status::cancelled(
+        fmt::format("{}: the strategy was destroyed before its end()", rules_.strategy_name)));
+  }
+
+  Status prepare(const Options& options, UpdateRule rule) {
+    const auto hash = layout_hash(arena_, *map_, roles_, rules_, rule);
+    if (const int server = roles_.server_of(rank_); server >= 0) {
+      ServerOptions chosen{roles_, server, map_, rules_, rule, hash, options.timeout};
+      auto made = Server::create(std::move(chosen), arena_, trace_);
+      DIST_TRY(made);
+      server_ = *std::move(made);
+    }
+    if (worker() >= 0) {
+      worker_ = std::make_shared<Worker>(
+          WorkerOptions{roles_, worker(), map_, rules_.strategy_name, hash, options.timeout},
+          arena_, trace_, server_);
+    }
+    return {};
+  }
+
+  std::string_view name() const override { return rules_.strategy_name; }
+  int workers() const override { return roles_.workers; }
+  int worker() const override { return roles_.worker_of(rank_); }
+
+  Status begin() override {
+    DIST_ASSERT(!begun_, "begin() is called once");
+    begun_ = true;
+    if (server_) serving_ = progress_.submit(Server::make_task(server_));
+    if (!worker_) return {};
+    DIST_TRY(progress_.run(worker_->make_hello()));
+    if (worker() == 0) DIST_TRY(progress_.run(worker_->make_initialise()));
+    DIST_TRY(progress_.run(worker_->make_pull(0, nullptr)));
+    bytes_sent_ = progress_.counters().sent;
+    return {};
+  }
+
+  void ready(std::size_t index) override {
+    DIST_ASSERT(worker_ && begun_, "ready() needs a worker that has begun");
+    tracker_.ready(index);
+    while (const auto bucket = tracker_.next_full()) {
+      pushes_.push_back(progress_.submit(worker_->make_push(*bucket, step_)));
+    }
+  }
+
+  Result<StepReport> finish_step() override {
+    DIST_ASSERT(worker_ && begun_, "finish_step() needs a worker that has begun");
+    DIST_ASSERT(tracker_.step_complete(), "finish_step() before every parameter was ready");
+    StepReport report;
+    report.step = step_;
+    const auto begin = Clock::now();
+    // Only now: the backward pass has read the parameters for the last time.
+    const Ticket pull = progress_.submit(worker_->make_pull(step_ + 1, &report.staleness));
+    // All of them before any failure is told: the tasks write to this frame and read the arena.
+    Status outcome = pull.wait();
+    for (const Ticket& push : pushes_) {
+      const Status pushed = push.wait();
+      if (outcome.ok()) outcome = pushed;
+    }
+    DIST_TRY(outcome);
+    const auto end = Clock::now();
+    trace_.record(Activity::wait, "wait for parameters", begin, end);
+    report.communication_exposed = end - begin;
+    report.communication_busy = busy_time(pull);
+    const auto sent = progress_.counters().sent;
+    report.bytes_sent = sent - bytes_sent_;
+    bytes_sent_ = sent;
+    pushes_.clear();
+    tracker_.begin_step();
+    ++step_;
+    return report;
+  }
+
+  Status end() override {
+    DIST_ASSERT(begun_ && !ended_, "end() follows begin(), once");
+    if (worker_) DIST_TRY(progress_.run(worker_->make_bye()));
+    if (serving_) DIST_TRY(serving_->wait());
+    ended_ = true;
+    return {};
+  }
+
+  std::vector<std::uint64_t> staleness_histogram() const override {
+    if (!server_ || !rules_.reports_staleness) return {};
+    return server_->staleness_histogram();
+  }
+
+ private:
+  // Time in which a push or the pull was under way.
+  Duration busy_time(const Ticket& pull) const {
+    std::vector<std::pair<TimePoint, TimePoint>> spans{{pull.started(), pull.ended()}};
+    for (const Ticket& push : pushes_) spans.emplace_back(push.started(), push.ended());
+    std::sort(spans.begin(), spans.end());
+    Duration total{0};
+    TimePoint until;
+    for (const auto& [begin, end] : spans) {
+      total += std::max(end, until) - std::max(begin, until);
+      until = std::max(end, until);
+    }
+    return total;
+  }
+
+  Progress& progress_;
+  Trace& trace_;
+  Arena& arena_;
+  const Roles roles_;
+  const Rules rules_;
+  const std::shared_ptr<const ShardMap> map_;
+  const Rank rank_;
+  BucketTracker tracker_;
+  std::shared_ptr<Server> server_;
+  std::shared_ptr<Worker> worker_;
+  std::optional<Ticket> serving_;
+  std::vector<Ticket> pushes_;  // of this step
+  Bytes bytes_sent_;
+  std::uint64_t step_ = 0;
+  bool begun_ = false;
+  bool ended_ = false;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Strategy>> make_strategy(Mode mode, World& world, Arena& arena,
+                                                UpdateRule rule) {
+  const Options& options = world.options();
+  const Rules rules = Rules::from(mode, options);
+  const auto roles = make_roles(world.ranks(), options.servers, options.placement);
+  DIST_TRY_BECAUSE(roles, rules.strategy_name);
+  auto map = std::make_shared<const ShardMap>(
+      make_shard_map(make_buckets(arena, {options.bucket_bytes, options.first_bucket_bytes}),
+                     {.servers = roles->servers, .dtype = arena.dtype()}));
+  auto strategy = std::make_unique<ParameterServer>(world, arena, *roles, rules, std::move(map));
+  DIST_TRY_BECAUSE(strategy->prepare(options, rule), rules.strategy_name);
+  return std::unique_ptr<Strategy>(std::move(strategy));
+}
+
+}  // namespace dist::ps

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ps/worker.h"
+
+#include <fmt/format.h>
+
+namespace dist::ps {
+namespace {
+
+// What a worker did that made a server stop.
+std::string_view reproach(ErrorCode code) {
+  switch (code) {
+    case ErrorCode::peer_lost:
+      return "was lost";
+    case ErrorCode::timed_out:
+      return "kept the others waiting for too long";
+    case ErrorCode::invalid_argument:
+      return "has another layout or other options";
+    case ErrorCode::protocol:
+      return "broke the protocol";
+    default:
+      return "could not be served";
+  }
+}
+
+}  // namespace
+
+void ServerPort::listen(Transport& transport) {
+  if (!header_) header_ = transport.receive(rank_, Channel::to_worker, incoming_);
+}
+
+Result<std::optional<Header>> ServerPort::hear(Transport& transport) {
+  if (!header_ || !transport.finished(*header_)) return std::optional<Header>();
+  const Status outcome = transport.take(*header_);
+  header_.reset();
+  DIST_TRY(outcome);
+  const auto header = check(incoming_);
+  DIST_TRY(header);
+  return std::optional(*header);
+}
+
+Worker::Worker(WorkerOptions options, Arena& arena, Trace& trace, std::shared_ptr<Server> local)
+    : options_(std::move(options)),
+      arena_(arena),
+      trace_(trace),
+      local_(std::move(local)),
+      versions_(options_.map->pieces.size(), 0) {
+  const Rank own_rank = options_.roles.worker_rank(options_.worker);
+  for (int server = 0; server < options_.roles.servers; ++server) {
+    const Rank rank = options_.roles.server_rank(server);
+    const Expectation expected{Direction::to_worker,
+                               static_cast<std::uint32_t>(options_.roles.workers),
+                               static_cast<std::uint32_t>(options_.worker),
+                               options_.map.get(),
+                               server,
+                               arena.dtype()};
+    ports_.push_back(rank == own_rank ? nullptr : std::make_unique<ServerPort>(rank, expected));
+  }
+}
+
+std::string Worker::name_of_server(int server) const {
+  return fmt::format("server {} (rank {})", server, options_.roles.server_rank(server));
+}
+
+Header Worker::header(Kind kind) const {
+  return {.kind = kind, .worker = static_cast<std::uint32_t>(options_.worker)};
+}
+
+Header Worker::piece_header(Kind kind, std::uint32_t piece) const {
+  Header out = header(kind);
+  out.piece = piece;
+  out.payload_bytes =
+      bytes_of(Elems(options_.map->pieces[piece].range.elems()), arena_.dtype()).value;
+  return out;
+}
+
+Status Worker::told(const ServerPort& port, const Header& failed) const {
+  const auto code = failed.code == ErrorCode::ok ? ErrorCode::protocol : failed.code;
+  const auto server = name_of_server(port.server());
+  if (failed.worker == kNobody) return {code, fmt::format("{} stopped: {}", server, name_of(code))};
+  const auto culprit = static_cast<int>(failed.worker);
+  return {code, fmt::format("{} stopped because worker {} (rank {}) {}", server, culprit,
+                            options_.roles.worker_rank(culprit), reproach(code))};
+}
+
+Status Worker::bad_news(Transport& transport) {
+  for (const auto& port : ports_) {
+    if (!port || port->awaited) continue;
+    const auto header = port->hear(transport);
+    DIST_TRY_BECAUSE(header, name_of_server(port->server()));
+    if (!header->has_value()) continue;
+    if ((*header)->kind == Kind::failed) return told(*port, **header);
+    return Status::protocol(fmt::format("{} sent a {} that nobody asked for",
+                                        name_of_server(port->server()), name_of((*header)->kind)));
+  }
+  return {};
+}
+
+}  // namespace dist::ps

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+// The worker's side of the exchange, as tasks for the progress thread: hello, first parameters,
+// push of a bucket, pull of a step, bye. A server on the same rank is spoken to without transport.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "libdist/bucket/arena.h"
+#include "libdist/progress.h"
+#include "libdist/trace.h"
+#include "ps/message.h"
+#include "ps/server.h"
+#include "ps/shard.h"
+
+namespace dist::ps {
+
+struct WorkerOptions {
+  Roles roles;
+  int worker = 0;
+  std::shared_ptr<const ShardMap> map;
+  std::string_view strategy_name;
+  std::uint64_t layout_hash = 0;
+  Duration timeout = std::chrono::seconds(120);
+};
+
+/// The way to a server on another rank. A header receive is always posted, so that the server can
+/// say at any time that it failed. Of the progress thread alone.
+class ServerPort {
+ public:
+  ServerPort(Rank rank, Expectation expected) : rank_(rank), expected_(expected) {}
+
+  int server() const { return expected_.server; }
+  Rank rank() const { return rank_; }
+
+  /// Posts the receive of the next header unless one is posted.
+  void listen(Transport& transport);
+
+  /// The header that listen() waited for, once it has come.
+  Result<std::optional<Header>> hear(Transport& transport);
+
+  /// Checks a header that came by another receive.
+  Result<Header> check(const HeaderBytes& bytes) const { return decode(bytes, expected_); }
+
+  /// A task expects the next header: nobody else may take it.
+  bool awaited = false;
+
+ private:
+  const Rank rank_;
+  const Expectation expected_;
+  HeaderBytes incoming_{};
+  std::optional<Operation> header_;
+};
+
+/// What the tasks of one worker share. The make_ functions may be called on any thread, the rest
+/// belongs to the tasks. Arena, trace and worker must outlive all operations of the tasks.
+class Worker : public std::enable_shared_from_this<Worker> {
+ public:
+  /// `local` is the server on this rank, or null.
+  Worker(WorkerOptions options, Arena& arena, Trace& trace, std::shared_ptr<Server> local);
+
+  /// Greets all servers and compares layouts.
+  std::unique_ptr<Task> make_hello();
+  /// Worker 0: gives every server the first parameters.
+  std::unique_ptr<Task> make_initialise();
+  /// Sends a bucket's gradients to their servers; they must not change before the step's pull has
+  /// ended.
+  std::unique_ptr<Task> make_push(std::size_t bucket, std::uint64_t step);
+  /// Waits for the parameters with `step` steps of this worker in them; they land in the arena.
+  /// `staleness`, if not null, receives the largest of the last step's pushes before the task ends.
+  std::unique_ptr<Task> make_pull(std::uint64_t step, std::uint64_t* staleness);
+  /// Says that this worker has ended.
+  std::unique_ptr<Task> make_bye();
+
+  // For the tasks.
+  const WorkerOptions& options() const { return options_; }
+  Arena& arena() const { return arena_; }
+  Trace& trace() const { return trace_; }
+  Server* local() const { return local_.get(); }
+  /// By server; null for the local one.
+  const std::vector<std::unique_ptr<ServerPort>>& ports() const { return ports_; }
+  /// What was pulled last, by piece.
+  std::vector<std::uint64_t>& versions() { return versions_; }
+  std::string name_of_server(int server) const;
+  Header header(Kind kind) const;
+  Header piece_header(Kind kind, std::uint32_t piece) const;
+  /// What a server's `failed` means.
+  Status told(const ServerPort& port, const Header& failed) const;
+  /// The story of a server that failed or went away, or ok. Looks only where nobody awaits.
+  Status bad_news(Transport& transport);
+
+ private:
+  const WorkerOptions options_;
+  Arena& arena_;
+  Trace& trace_;
+  const std::shared_ptr<Server> local_;
+  std::vector<std::unique_ptr<ServerPort>> ports_;
+  std::vector<std::uint64_t> versions_;
+};
+
+}  // namespace dist::ps

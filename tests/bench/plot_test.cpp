@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bench/plot.h"
+
+#include <sstream>
+
+#include "tests/support/catch.h"
+
+using namespace dist::bench;
+
+namespace {
+
+Record record(const char* model, const char* strategy, int ranks, double rate) {
+  Record made;
+  made.run = {model, strategy, ranks, 0};
+  made.kind = "emulated";
+  made.workers = ranks;
+  made.images_per_second = rate;
+  return made;
+}
+
+Summary two_models() {
+  return *summarise({record("vgg16", "none", 1, 10), record("inception_v4", "none", 1, 20),
+                     record("vgg16", "ring", 1, 10), record("vgg16", "ring", 2, 16),
+                     record("inception_v4", "ring", 1, 20), record("vgg16", "sync-ps", 2, 12)});
+}
+
+std::size_t count(const std::string& text, const std::string& what) {
+  std::size_t found = 0;
+  for (auto at = text.find(what); at != std::string::npos; at = text.find(what, at + 1)) ++found;
+  return found;
+}
+
+}  // namespace
+
+TEST_CASE("data has a line a rank count; what was not run is NaN") {
+  const PlotFile data = plot_data(two_models(), "ring");
+  REQUIRE(data.name == "ring.dat");
+  std::istringstream lines(data.text);
+  std::string line;
+  std::getline(lines, line);
+  REQUIRE(line.rfind("# EMULATED", 0) == 0);
+  std::getline(lines, line);
+  REQUIRE(line.rfind("# place workers", 0) == 0);
+  std::getline(lines, line);
+  REQUIRE(line == "0 1  10 0 1 0 1  20 0 1 0 1");
+  std::getline(lines, line);
+  REQUIRE(line == "1 2  16 0 1.6 0 NaN  NaN NaN NaN NaN NaN");
+}
+
+TEST_CASE("a page has bars, lines, the ideal line and says that it is emulated") {
+  const PlotFile page = strategy_page(two_models(), "ring");
+  REQUIRE(page.name == "ring.gp");
+  REQUIRE(count(page.text, "with boxes") == 2);
+  REQUIRE(count(page.text, "with yerrorlines") == 2);
+  REQUIRE(count(page.text, "ideal: S(N) = N") == 1);
+  REQUIRE(count(page.text, "(emulated)") == 1);
+  REQUIRE(count(page.text, "EMULATED") == 1);
+  REQUIRE(count(page.text, "Inception-v4") == 2);
+}
+
+TEST_CASE("the overview has both panels of every strategy") {
+  const PlotFile page = overview_page(two_models());
+  REQUIRE(count(page.text, "ideal: S(N) = N") == 2);
+  REQUIRE(count(page.text, "Ring all-reduce") == 1);
+  REQUIRE(count(page.text, "Synchronous parameter server") == 1);
+}

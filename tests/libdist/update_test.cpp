@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "libdist/update.h"
+
+#include <vector>
+
+#include "tests/support/catch.h"
+
+namespace {
+
+using dist::dtype_of;
+using dist::Elems;
+using dist::Momentum;
+using dist::Nesterov;
+using dist::Sgd;
+using dist::Updater;
+using dist::UpdateRule;
+
+template <typename T>
+void apply(Updater& updater, std::vector<T>& parameters, const std::vector<T>& gradients,
+           double scale = 1) {
+  updater.apply(std::as_writable_bytes(std::span(parameters)), std::as_bytes(std::span(gradients)),
+                0, scale);
+}
+
+// Two steps with gradient 8 from parameter 16; every number is a small binary fraction.
+template <typename T>
+std::vector<T> two_steps(UpdateRule rule, double scale = 1) {
+  Updater updater(rule, Elems(1), dtype_of<T>);
+  std::vector<T> p{16};
+  std::vector<T> seen;
+  for (int step = 0; step < 2; ++step) {
+    apply(updater, p, std::vector<T>{8}, scale);
+    seen.push_back(p[0]);
+  }
+  return seen;
+}
+
+template <typename T>
+void check_formulas() {
+  using V = std::vector<T>;
+  // p -= 0.25 * 8
+  CHECK(two_steps<T>(Sgd{.learning_rate = 0.25}) == V{14, 12});
+  // g = 8 + 0.5 * p: 16, then 14
+  CHECK(two_steps<T>(Sgd{.learning_rate = 0.25, .weight_decay = 0.5}) == V{12, 8.5});
+  // g = 0.5 * 8
+  CHECK(two_steps<T>(Sgd{.learning_rate = 0.25}, 0.5) == V{15, 14});
+  // v = 8, then 0.5 * 8 + 8 = 12
+  CHECK(two_steps<T>(Momentum{.learning_rate = 0.25, .momentum = 0.5}) == V{14, 11});
+  // v = g = 16; then g = 8 + 6 = 14, v = 22
+  CHECK(two_steps<T>(Momentum{.learning_rate = 0.25, .momentum = 0.5, .weight_decay = 0.5}) ==
+        V{12, 6.5});
+  // v = 8: 8 + 4 = 12; v = 12: 8 + 6 = 14
+  CHECK(two_steps<T>(Nesterov{.learning_rate = 0.25, .momentum = 0.5}) == V{13, 9.5});
+  // g = v = 16: 16 + 8 = 24, p = 10; then g = 13, v = 21: 13 + 10.5 = 23.5
+  CHECK(two_steps<T>(Nesterov{.learning_rate = 0.25, .momentum = 0.5, .weight_decay = 0.5}) ==
+        V{10, 4.125});
+}
+
+TEST_CASE("the rules do what their formulas say, in both types") {
+  check_formulas<float>();
+  check_formulas<double>();
+}
+
+// Numbers that do not come out even.
+template <typename T>
+std::vector<T> uneven(std::size_t n, unsigned seed) {
+  std::vector<T> values(n);
+  for (auto& value : values) {
+    seed = seed * 1664525u + 1013904223u;
+    value = static_cast<T>(seed) / static_cast<T>(3e9) - static_cast<T>(0.7);
+  }
+  return values;
+}
+
+template <typename T>
+void check_cuts(const UpdateRule& rule) {
+  constexpr std::size_t kElems = 103;
+  const auto start = uneven<T>(kElems, 1);
+  for (const std::size_t piece : {1u, 3u, 7u, 16u, 102u}) {
+    auto whole = start;
+    auto cut = start;
+    Updater whole_updater(rule, Elems(kElems), dtype_of<T>);
+    Updater cut_updater(rule, Elems(kElems), dtype_of<T>);
+    for (unsigned step = 0; step < 3; ++step) {
+      const auto gradients = uneven<T>(kElems, 100 + step);
+      apply(whole_updater, whole, gradients, 1.0 / 3);
+      for (std::size_t first = 0; first < kElems; first += piece) {
+        const auto n = std::min(piece, kElems - first);
+        cut_updater.apply(std::as_writable_bytes(std::span(cut).subspan(first, n)),
+                          std::as_bytes(std::span(gradients).subspan(first, n)), first, 1.0 / 3);
+      }
+    }
+    INFO(name_of(rule) << ", pieces of " << piece);
+    REQUIRE(whole != start);
+    REQUIRE(cut == whole);
+  }
+}
+
+TEST_CASE("the bits do not depend on how the range is cut") {
+  for (const UpdateRule& rule :
+       {UpdateRule(Sgd{.learning_rate = 0.1, .weight_decay = 1e-4}),
+        UpdateRule(Momentum{.learning_rate = 0.1, .momentum = 0.9, .weight_decay = 1e-4}),
+        UpdateRule(Nesterov{.learning_rate = 0.1, .momentum = 0.9, .weight_decay = 1e-4})}) {
+    check_cuts<float>(rule);
+    check_cuts<double>(rule);
+  }
+}
+
+TEST_CASE("hyper-parameters are rounded to the element type once") {
+  Updater updater(Sgd{.learning_rate = 0.1}, Elems(1), dist::DType::f32);
+  std::vector<float> p{0};
+  apply(updater, p, std::vector<float>{3});
+  REQUIRE(p[0] == -(0.1f * 3.0f));
+}
+
+TEST_CASE("the learning rate can be changed and the velocity stays") {
+  Updater updater(Momentum{.learning_rate = 0.25, .momentum = 0.5}, Elems(1), dist::DType::f32);
+  std::vector<float> p{16};
+  apply(updater, p, std::vector<float>{8});
+  updater.set_learning_rate(0.5);
+  apply(updater, p, std::vector<float>{8});
+  REQUIRE(p[0] == 14 - 0.5f * 12);
+}
+
+TEST_CASE("an empty range is fine") {
+  Updater updater(Momentum{}, Elems(0), dist::DType::f32);
+  std::vector<float> none;
+  apply(updater, none, none);
+  REQUIRE(none.empty());
+}
+
+TEST_CASE("rules by name") {
+  for (const auto* name : {"sgd", "momentum", "nesterov"}) {
+    auto rule = dist::make_update_rule(name, 0.5);
+    REQUIRE_OK(rule);
+    CHECK(name_of(*rule) == name);
+    std::visit([](const auto& r) { CHECK(r.learning_rate == 0.5); }, *rule);
+  }
+  const auto wrong = dist::make_update_rule("adam", 0.5);
+  REQUIRE(!wrong.ok());
+  CHECK(wrong.status().code() == dist::ErrorCode::invalid_argument);
+  CHECK(wrong.status().message() == "optimizer 'adam' is unknown; valid: sgd, momentum, nesterov");
+}
+
+}  // namespace
