@@ -87,9 +87,14 @@ class RingStrategy final : public Strategy {
     tickets_.reserve(buckets_.size());
   }
 
-  // A step given up half-way still owns the arena's gradients until its exchanges have ended.
+  // A step given up half-way: the others hear of it, and nothing touches the arena any more.
   ~RingStrategy() override {
-    for (const Ticket& ticket : tickets_) static_cast<void>(ticket.wait());
+    if (std::all_of(tickets_.begin(), tickets_.end(),
+                    [](const Ticket& ticket) { return ticket.finished(); })) {
+      return;
+    }
+    progress_.cancel(Status::cancelled(
+        fmt::format("ring: rank {} gave up step {} before finish_step()", options_.rank, step_)));
   }
 
   std::string_view name() const override { return "ring"; }

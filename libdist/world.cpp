@@ -30,6 +30,12 @@ struct World::State {
         log(options.rank, log_level(options.log)),
         progress(std::move(transport), options.timeout) {}
 
+  ~State() {
+    if (!trace.enabled()) return;
+    const auto written = trace.write(trace_path(options.trace, options.rank));
+    if (!written.ok()) log.warning(written.message());
+  }
+
   Options options;
   Trace trace;
   Log log;
@@ -39,12 +45,7 @@ struct World::State {
 World::World(std::unique_ptr<State> state) : state_(std::move(state)) {}
 World::World(World&&) noexcept = default;
 World& World::operator=(World&&) noexcept = default;
-
-World::~World() {
-  if (!state_ || !state_->trace.enabled()) return;
-  const auto written = state_->trace.write(trace_path(options().trace, rank()));
-  if (!written.ok()) state_->log.warning(written.message());
-}
+World::~World() = default;
 
 World World::over(std::unique_ptr<Transport> transport, Options options) {
   options.rank = transport->rank();

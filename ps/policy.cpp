@@ -14,6 +14,10 @@ Rules Rules::from(Mode mode, const Options& options) {
   return {options.staleness, true, "async-ps"};
 }
 
+std::string Rules::describe() const {
+  return fmt::format("{}, {} steps ahead", strategy_name, steps_ahead);
+}
+
 Policy::Policy(Rules rules, int workers) : rules_(rules), workers_(index(workers)) {
   DIST_ASSERT(workers > 0, "a parameter server needs a worker");
 }

@@ -32,6 +32,9 @@ struct Rules {
 
   static Rules from(Mode mode, const Options& options);
 
+  /// All of it as text, to compare between ranks.
+  std::string describe() const;
+
   /// Parameters may change while a reply that holds them is still on its way.
   bool applies_while_replying() const { return steps_ahead != 0; }
 };

@@ -20,7 +20,7 @@ namespace {
 std::uint64_t layout_hash(const Arena& arena, const ShardMap& map, const Roles& roles,
                           const Rules& rules, const UpdateRule& rule) {
   LayoutHash hash;
-  hash.text(rules.strategy_name).number(rules.steps_ahead).text(name_of(rule));
+  hash.text(rules.describe()).text(name_of(rule));
   std::visit(
       [&]<typename Rule>(const Rule& chosen) {
         hash.real(chosen.learning_rate).real(chosen.weight_decay);

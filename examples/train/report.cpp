@@ -195,7 +195,7 @@ dist::Status append_record(const TrainOptions& options, const Report& report) {
       {"exposed_communication_ms", report.exposed_ms},
       {"communication_busy_ms", report.busy_ms},
       {"bytes_sent_per_step", report.bytes_sent_per_step},
-      {"peak_memory_bytes", report.peak_memory_bytes},
+      {"peak_memory_bytes", values ? json(report.peak_memory_bytes) : json()},
       {"parameters", report.parameters},
       {"loss_first", values ? json(report.loss_first) : json()},
       {"loss_last", values ? json(report.loss_last) : json()},

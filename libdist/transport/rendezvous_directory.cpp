@@ -30,6 +30,7 @@ namespace {
 
 constexpr const char* kSecretName = "secret";
 constexpr std::string_view kEntryPrefix = "rank.";
+constexpr std::string_view kUnfinishedPrefix = "new.";
 constexpr Duration kLockEvery = std::chrono::milliseconds(1);
 constexpr Duration kLeaveLimit = std::chrono::seconds(1);
 constexpr std::size_t kMostEntryBytes = 256;
@@ -73,32 +74,37 @@ std::optional<Entry> read_entry(const FileDescriptor& directory, const std::stri
   return Entry::parse(text);
 }
 
-std::vector<std::string> entry_names(const FileDescriptor& directory) {
+std::vector<std::string> names_in(const FileDescriptor& directory) {
   std::vector<std::string> names;
   FileDescriptor own(::openat(directory.number(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   DIR* stream = own.valid() ? ::fdopendir(own.number()) : nullptr;
   if (stream == nullptr) return names;
   own.release();  // closedir() closes it
-  while (const dirent* found = ::readdir(stream)) {
-    if (std::string_view(found->d_name).starts_with(kEntryPrefix))
-      names.emplace_back(found->d_name);
-  }
+  while (const dirent* found = ::readdir(stream)) names.emplace_back(found->d_name);
   ::closedir(stream);
   return names;
 }
 
-// Removes what dead processes left; true if somebody is still there.
-bool sweep(const FileDescriptor& directory) {
-  bool inhabited = false;
-  for (const auto& name : entry_names(directory)) {
+struct Inhabitants {
+  int alive = 0;
+  int dead = 0;  // removed
+};
+
+// Removes what dead processes left: entries, and files that they had not finished. Under the lock.
+Inhabitants sweep(const FileDescriptor& directory) {
+  Inhabitants found;
+  for (const auto& name : names_in(directory)) {
+    const bool is_entry = name.starts_with(kEntryPrefix);
+    if (!is_entry && !name.starts_with(kUnfinishedPrefix)) continue;
     const auto entry = read_entry(directory, name);
-    if (entry && is_alive(entry->process)) {
-      inhabited = true;
+    if (is_entry && entry && is_alive(entry->process)) {
+      ++found.alive;
     } else {
+      found.dead += is_entry ? 1 : 0;
       ::unlinkat(directory.number(), name.c_str(), 0);
     }
   }
-  return inhabited;
+  return found;
 }
 
 Status lock_until(const FileDescriptor& directory, const std::string& path, TimePoint deadline) {
@@ -145,6 +151,31 @@ Result<FileDescriptor> open_private(const std::string& path, TimePoint deadline)
   return directory;
 }
 
+std::string default_name_prefix() { return fmt::format("libdist-{}-", ::geteuid()); }
+
+// Directories of killed jobs of this user: those with entries of which none is alive.
+void remove_dead_neighbours(const std::string& path) {
+  std::error_code error;
+  const auto place = std::filesystem::path(path).parent_path();
+  for (const auto& found : std::filesystem::directory_iterator(place, error)) {
+    const auto name = found.path().string();
+    if (!found.path().filename().string().starts_with(default_name_prefix()) || name == path) {
+      continue;
+    }
+    const FileDescriptor directory(
+        ::open(name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    struct stat information {};
+    if (!directory.valid() || ::fstat(directory.number(), &information) != 0 ||
+        information.st_uid != ::geteuid() || ::flock(directory.number(), LOCK_EX | LOCK_NB) != 0) {
+      continue;
+    }
+    const auto inhabitants = sweep(directory);
+    if (inhabitants.alive > 0 || inhabitants.dead == 0) continue;
+    ::unlinkat(directory.number(), kSecretName, 0);
+    ::rmdir(name.c_str());
+  }
+}
+
 // Opened, locked, and still the directory of that name.
 Result<FileDescriptor> open_locked(const std::string& path, TimePoint deadline) {
   while (Clock::now() < deadline) {
@@ -158,7 +189,7 @@ Result<FileDescriptor> open_locked(const std::string& path, TimePoint deadline) 
 
 Status write_entry(const FileDescriptor& directory, const std::string& name,
                    const std::string& text) {
-  const std::string unfinished = "new." + name;
+  const std::string unfinished = std::string(kUnfinishedPrefix) + name;
   const FileDescriptor file(::openat(directory.number(), unfinished.c_str(),
                                      O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!file.valid() ||
@@ -186,7 +217,7 @@ class DirectoryRendezvous final : public Rendezvous {
     const auto name = entry_name(rank_);
     const auto entry = read_entry(directory_, name);
     if (entry && entry->text() == own_.text()) ::unlinkat(directory_.number(), name.c_str(), 0);
-    if (!locked || sweep(directory_)) return;
+    if (!locked || sweep(directory_).alive > 0) return;
     ::unlinkat(directory_.number(), kSecretName, 0);
     if (remove_when_empty_ && still_named(directory_, path_)) ::rmdir(path_.c_str());
   }
@@ -246,7 +277,7 @@ std::string default_directory(std::uint64_t job) {
   std::error_code error;
   auto base = std::filesystem::temp_directory_path(error);
   if (error) base = "/tmp";
-  return (base / fmt::format("libdist-{}-{:016x}", ::geteuid(), job)).string();
+  return (base / fmt::format("{}{:016x}", default_name_prefix(), job)).string();
 }
 
 Result<std::unique_ptr<Rendezvous>> meet_in_directory(const Options& options,
@@ -254,6 +285,7 @@ Result<std::unique_ptr<Rendezvous>> meet_in_directory(const Options& options,
                                                       bool remove_when_empty,
                                                       const tcp::Endpoint& own,
                                                       TimePoint deadline) {
+  if (remove_when_empty) remove_dead_neighbours(path);
   auto entered = enter(options, path, remove_when_empty, own, deadline);
   DIST_TRY_BECAUSE(entered, "rendezvous");
   return entered;

@@ -14,7 +14,8 @@ namespace dist {
 /// The directory that an empty Options::rendezvous means.
 std::string default_directory(std::uint64_t job);
 
-/// Enters options.rank. `remove_when_empty`: the last rank to leave also removes the directory.
+/// Enters options.rank. `remove_when_empty`: `path` is a default directory; the last rank to leave
+/// also removes it, and those of killed jobs of this user are removed on the way.
 Result<std::unique_ptr<Rendezvous>> meet_in_directory(const Options& options,
                                                       const std::string& path,
                                                       bool remove_when_empty,

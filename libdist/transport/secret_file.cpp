@@ -95,7 +95,7 @@ Result<wire::Secret> read_secret_file(int directory, const std::string& path) {
 
 // First under another name: a crash leaves no half secret behind.
 Status make_secret_file(int directory, const std::string& name) {
-  const std::string unfinished = name + ".new";
+  const std::string unfinished = "new." + name;
   ::unlinkat(directory, unfinished.c_str(), 0);
   const FileDescriptor file(
       ::openat(directory, unfinished.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));

@@ -44,12 +44,21 @@ struct Dial::Attempt : std::enable_shared_from_this<Dial::Attempt> {
 
   std::string where() const { return fmt::format("rank {} at {}", rank, text_of(to)); }
 
+  // Where nobody listens on a port from which the kernel serves outgoing connections, it may serve
+  // this one from that very port: a simultaneous open with oneself, which keeps the listener out.
+  bool connected_to_itself() {
+    ErrorCodeOf code;
+    return socket.local_endpoint(code) == to;
+  }
+
   void finish(DialOutcome outcome) {
     if (const auto call = std::exchange(done, nullptr)) call(std::move(outcome));
   }
 
-  void fail(const std::string& why, bool final = false) {
-    finish({std::nullopt, Status::peer_lost(fmt::format("{}: {}", where(), why)), final});
+  void fail(const std::string& why) {
+    ErrorCodeOf code;
+    socket.close(code);
+    finish({std::nullopt, Status::peer_lost(fmt::format("{}: {}", where(), why)), false});
   }
 
   void connect() {
@@ -60,6 +69,8 @@ struct Dial::Attempt : std::enable_shared_from_this<Dial::Attempt> {
   }
 
   void read_challenge() {
+    if (!done) return;  // abandoned: the secret may be gone
+    if (connected_to_itself()) return fail("nobody listens there");
     asio::async_read(socket, asio::buffer(challenge),
                      [self = shared_from_this()](const ErrorCodeOf& code, std::size_t) {
                        if (code) return self->fail("closed before the handshake");
@@ -68,6 +79,7 @@ struct Dial::Attempt : std::enable_shared_from_this<Dial::Attempt> {
   }
 
   void say_hello() {
+    if (!done) return;  // abandoned: the secret may be gone
     if (const auto read = handshake.respond(challenge); !read.ok()) return fail(read.message());
     const auto hello = handshake.hello_bytes();
     asio::async_write(socket, asio::buffer(hello.data(), hello.size()),
@@ -78,6 +90,7 @@ struct Dial::Attempt : std::enable_shared_from_this<Dial::Attempt> {
   }
 
   void read_answer() {
+    if (!done) return;  // abandoned: the secret may be gone
     asio::async_read(socket, asio::buffer(answer),
                      [self = shared_from_this()](const ErrorCodeOf& code, std::size_t) {
                        if (code) return self->fail("closed during the handshake");
@@ -86,6 +99,7 @@ struct Dial::Attempt : std::enable_shared_from_this<Dial::Attempt> {
   }
 
   void conclude() {
+    if (!done) return;  // abandoned: the secret may be gone
     const auto verdict = handshake.conclude(answer);
     if (!verdict.ok()) {
       return finish({std::nullopt, verdict.status().because(where()), true});

@@ -5,10 +5,12 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <chrono>
 #include <cstring>
+#include <limits>
 
 namespace dist::tcp {
 namespace {
@@ -89,13 +91,17 @@ void tune(Socket& socket, Duration silence) {
   ErrorCodeOf code;
   socket.non_blocking(true, code);
   const int number = socket.native_handle();
+  // The buffers are left to the kernel: it grows them to megabytes where that helps, and a size set
+  // here would switch that off and be capped by net.core.wmem_max.
   set_option(number, IPPROTO_TCP, TCP_NODELAY, 1);
   set_option(number, SOL_SOCKET, SO_KEEPALIVE, 1);
   set_option(number, IPPROTO_TCP, TCP_KEEPIDLE, kKeepAliveIdleSeconds);
   set_option(number, IPPROTO_TCP, TCP_KEEPINTVL, kKeepAliveEverySeconds);
   set_option(number, IPPROTO_TCP, TCP_KEEPCNT, kKeepAliveProbes);
   const auto milliseconds = std::chrono::duration_cast<std::chrono::milliseconds>(silence).count();
-  set_option(number, IPPROTO_TCP, TCP_USER_TIMEOUT, static_cast<int>(milliseconds));
+  const auto most = std::numeric_limits<int>::max();
+  set_option(number, IPPROTO_TCP, TCP_USER_TIMEOUT,
+             static_cast<int>(std::min<decltype(milliseconds)>(milliseconds, most)));
 }
 
 }  // namespace dist::tcp

@@ -113,8 +113,8 @@ TEST_CASE("what all ranks get wrong alike is told once") {
 }
 
 TEST_CASE("a batch that does not fit in memory") {
-  expect_refusal(1, {"--model vgg16 --batch 100000 --backend ref", {"memory", "--batch"}});
-  expect_refusal(2, {"--model vgg16 --batch 100000 --backend ref", {"memory", "--batch"}});
+  expect_refusal(1, {"--model vgg16 --batch 100000 --backend ref", {"MiB available", "--batch"}});
+  expect_refusal(2, {"--model vgg16 --batch 100000 --backend ref", {"MiB available", "--batch"}});
 }
 
 TEST_CASE("mpi without mpirun") {

@@ -43,10 +43,12 @@ TEST_CASE("a world that leaves writes the trace, one file a rank") {
   auto group = make_shm_group(2);
   Options options;
   options.trace = (directory / "run.json").string();
-  for (auto& transport : group) {
-    const World world = World::over(std::move(transport), options);
-    REQUIRE(world.trace().enabled());
-  }
+  World world = World::over(std::move(group[0]), options);
+  REQUIRE(world.trace().enabled());
+  REQUIRE_FALSE(std::filesystem::exists(directory / "run.rank0.json"));
+  world = World::over(std::move(group[1]), options);
+  REQUIRE(std::filesystem::exists(directory / "run.rank0.json"));
+  { const World moved = std::move(world); }
   REQUIRE(std::filesystem::exists(directory / "run.rank0.json"));
   REQUIRE(std::filesystem::exists(directory / "run.rank1.json"));
   std::filesystem::remove_all(directory);

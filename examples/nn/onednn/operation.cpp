@@ -95,8 +95,9 @@ bool lies_plain(const memory::desc& desc) {
 int speed_class(const char* implementation) {
   const std::string_view name = implementation;
   const auto has = [&](std::string_view part) { return name.find(part) != name.npos; };
-  if (has("brg") || has("jit:")) return has("gemm:jit") && !has("brg") ? 1 : 2;
-  return has("gemm") ? 1 : 0;
+  if (has("brg")) return 2;
+  if (has("gemm")) return 1;  // also "x64:gemm:jit"
+  return has("jit") ? 2 : 0;  // "jit:avx512_core", "jit_1x1:avx512_core", ...
 }
 
 }  // namespace nn::onednn

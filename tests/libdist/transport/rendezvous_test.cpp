@@ -142,6 +142,24 @@ TEST_CASE("entries of dead processes are ignored and replaced") {
   CHECK_FALSE(std::filesystem::exists(place.file("rank.1")));
 }
 
+TEST_CASE("what a killed job left in its default directory is removed by the next job") {
+  auto dead = this_process();
+  ++dead.start_ticks;
+  const auto left = default_directory(0xdead);
+  const auto prepared = default_directory(0xbeef);  // by a launcher whose ranks have not come yet
+  for (const auto& path : {left, prepared}) {
+    std::filesystem::remove_all(path);
+    ::mkdir(path.c_str(), 0700);
+    write_file(path + "/secret", "0123456789abcdef");
+  }
+  write_file(left + "/rank.0", entry(4000, dead));
+  write_file(left + "/new.rank.1", "");
+  REQUIRE_OK(join(rank_options(0, 2, ""), 5000));
+  CHECK_FALSE(std::filesystem::exists(left));
+  CHECK(std::filesystem::exists(prepared + "/secret"));
+  std::filesystem::remove_all(prepared);
+}
+
 TEST_CASE("a rank that lives in another process is not pushed out; a killed one is") {
   const PrivateDirectory place;
   const auto options = rank_options(0, 2, "dir:" + place.path());

@@ -50,7 +50,7 @@ TEST_CASE("files that cannot hold a secret are refused with a reason") {
 TEST_CASE("a made secret is private, random and never overwritten") {
   const PrivateDirectory place;
   const FileDescriptor directory(::open(place.path().c_str(), O_RDONLY | O_DIRECTORY));
-  write_file(place.file("a.new"), "left by a crash");
+  write_file(place.file("new.a"), "left by a crash");
   REQUIRE_OK(make_secret_file(directory.number(), "a"));
   REQUIRE_OK(make_secret_file(directory.number(), "b"));
   const auto first = read_secret_file(directory.number(), "a");
@@ -63,5 +63,5 @@ TEST_CASE("a made secret is private, random and never overwritten") {
   const auto again = read_secret_file(directory.number(), "a");
   REQUIRE_OK(again);
   CHECK(std::memcmp(first->bytes().data(), again->bytes().data(), 32) == 0);
-  CHECK_FALSE(std::filesystem::exists(place.file("a.new")));
+  CHECK_FALSE(std::filesystem::exists(place.file("new.a")));
 }

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// The wiring room: names become strategies and transports, and the free collectives of
+// <dist/dist.h>.
+#include <dist/dist.h>
+
+#include <string>
+#include <vector>
+
+#include "tests/support/catch.h"
+#include "tests/support/ranks.h"
+
+using dist::test::expect;
+using dist::test::expect_ok;
+
+namespace {
+
+dist::World alone() { return dist::World::open({}).value(); }
+
+dist::Arena small_arena() { return dist::Arena::create({{"weights", dist::Elems(10)}}).value(); }
+
+}  // namespace
+
+TEST_CASE("every strategy has a name, and the name makes it") {
+  auto world = alone();
+  auto arena = small_arena();
+  for (const auto name : dist::strategy_names()) {
+    INFO(name);
+    const auto strategy = dist::make_strategy(name, world, arena, dist::Sgd{});
+    REQUIRE_OK(strategy);
+    REQUIRE((*strategy)->name() == name);
+    REQUIRE((*strategy)->workers() == 1);
+  }
+}
+
+TEST_CASE("an unknown strategy or transport is an error that lists the valid names") {
+  auto world = alone();
+  auto arena = small_arena();
+  const auto strategy = dist::make_strategy("gossip", world, arena, dist::Sgd{});
+  REQUIRE(strategy.status().code() == dist::ErrorCode::invalid_argument);
+  for (const auto name : dist::strategy_names()) {
+    REQUIRE(strategy.status().message().find(name) != std::string::npos);
+  }
+  dist::Options options;
+  options.transport = "carrier-pigeon";
+  const auto transport = dist::make_transport(options);
+  REQUIRE(transport.status().code() == dist::ErrorCode::invalid_argument);
+  for (const char* name : {"auto", "shm", "tcp", "mpi"}) {
+    REQUIRE(transport.status().message().find(name) != std::string::npos);
+  }
+}
+
+TEST_CASE("all_reduce gives every rank the same exact sums, in both types") {
+  for (const auto& transport : dist::test::kThreadTransports) {
+    dist::test::run_ranks(transport, 3, [](dist::World& world) {
+      const auto mine = static_cast<float>(1 << world.rank());
+      std::vector<float> floats(1000, mine);
+      std::vector<double> doubles = {mine, 10.0 * mine};
+      expect_ok(dist::all_reduce(world, std::span(floats)));
+      expect_ok(dist::all_reduce(world, std::span(doubles)));
+      expect(floats == std::vector<float>(1000, 7), "1 + 2 + 4 in float");
+      expect(doubles == std::vector<double>{7, 70}, "1 + 2 + 4 in double");
+      expect_ok(dist::barrier(world));
+    });
+  }
+}
+
+TEST_CASE("the version is the project's") { REQUIRE(dist::version().substr(0, 2) == "0."); }
