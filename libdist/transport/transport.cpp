@@ -27,7 +27,7 @@ Status Transport::wait(Operation operation, TimePoint deadline) {
   while (!finished(operation)) {
     const auto now = Clock::now();
     if (now >= deadline) {
-      return Status::timed_out(fmt::format("{}: timed out after {:.1f} s", name(),
+      return Status::timed_out(fmt::format("{}: rank {} timed out after {:.1f} s", name(), rank(),
                                            std::chrono::duration<double>(now - start).count()));
     }
     progress(std::min<Duration>(deadline - now, std::chrono::milliseconds(100)));

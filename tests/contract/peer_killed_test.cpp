@@ -45,7 +45,7 @@ void live_through_the_loss(Transport& t) {
     kill_this_process();
   }
   meet(t);
-  const auto out = pattern(30 << 20, 1);
+  const std::vector<std::byte> out(30 << 20);
   std::vector<std::byte> in(100), in_later(200);
   const Operation receiving = t.receive(kKilled, Channel::collective, in);
   const Operation receiving_later = t.receive(kKilled, Channel::collective, in_later);

@@ -135,7 +135,7 @@ void a_wait_ends_at_its_deadline(Transport& t) {
     const Operation late = t.receive(1, Channel::collective, bytes_of(value));
     const auto status = t.wait(late, Clock::now() + std::chrono::milliseconds(120));
     expect(status.code() == ErrorCode::timed_out, "expected a time-out: " + status.message());
-    expect(status.message().find("0.1 s") != std::string::npos, status.message());
+    expect(status.message().find("timed out after ") != std::string::npos, status.message());
     expect_ok(t.wait(t.send(1, Channel::control, bytes_of(signal)), soon()));
     expect_ok(t.wait(late, soon()));
     expect(value == 9, "the late message was lost");
@@ -234,7 +234,7 @@ void a_closed_peer_is_lost(Transport& t) {
     t.close(std::chrono::milliseconds(100));
     return;
   }
-  const auto too_large_to_buffer = pattern(30 << 20, 1);
+  const std::vector<std::byte> too_large_to_buffer(30 << 20);
   std::vector<std::byte> first(100), second(100);
   const Operation sending = t.send(lost, Channel::to_server, too_large_to_buffer);
   const Operation receiving = t.receive(lost, Channel::to_worker, first);
@@ -270,7 +270,7 @@ void what_was_sent_before_close_still_arrives(Transport& t) {
 
 void close_ends_the_own_operations(Transport& t) {
   std::vector<std::byte> in(10);
-  const auto out = pattern(30 << 20, 1);
+  const std::vector<std::byte> out(30 << 20);
   const Operation receiving = t.receive(right_of(t), Channel::collective, in);
   const Operation sending = t.send(right_of(t), Channel::collective, out);
   t.close(Duration::zero());

@@ -123,7 +123,7 @@ TEST_CASE("mpi without mpirun") {
 
 TEST_CASE("a part that this build or this backend lacks") {
   if (std::string(DIST_TEST_ONEDNN) == "OFF") {
-    expect_refusal(2, {"--backend onednn", {"oneDNN", "libdnnl-dev"}});
+    expect_refusal(2, {"--backend onednn", {"onednn", "libdnnl-dev"}});
   } else {
     expect_refusal(2, {"--backend onednn --precision f64", {"f64"}});
   }

@@ -159,7 +159,8 @@ TEST_CASE("a bad value is an error that names source, value and what is valid") 
   require_error(read({{"DIST_ALGORITHM", "tree"}}), {"DIST_ALGORITHM", "'tree'", "native"});
   for (const std::string bad : {"", "-1", "1x", "0", "1e3", " 1"}) {
     INFO(bad);
-    require_error(read({{"DIST_BUCKET_BYTES", bad}}), {"DIST_BUCKET_BYTES", fmt::format("'{}'", bad)});
+    require_error(read({{"DIST_BUCKET_BYTES", bad}}),
+                  {"DIST_BUCKET_BYTES", fmt::format("'{}'", bad)});
   }
   for (const std::string bad : {"0", "-3", "nan", "inf", "1e300", "1s", ""}) {
     INFO(bad);

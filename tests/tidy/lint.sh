@@ -108,25 +108,26 @@ check_tests_exist() {
   } | report "every source of the library has its test:"
 }
 
+# Every *_test.cpp that a CMakeLists.txt below tests/ names, as a path from the root.
+named_tests() {
+  local lists name
+  find tests -name CMakeLists.txt | while read -r lists; do
+    { grep -oE '[A-Za-z0-9_./-]+_test\.cpp' "$lists" || true; } | while read -r name; do
+      realpath -m --relative-to=. "$(dirname "$lists")/$name"
+    done
+  done
+}
+
 # A test that CMake does not know is switched off without a word.
 check_tests_run() {
+  local named
+  named=$(named_tests)
   find tests -name '*_test.cpp' | sort | while read -r file; do
-    stem=$(basename "$file" _test.cpp)
-    folder=$(dirname "$file")
-    found=no
-    while [[ $folder != . ]]; do
-      lists="$folder/CMakeLists.txt"
-      relative=${file#"$folder"/}
-      # Named in full, or by a foreach that adds _test.cpp.
-      if [[ -f $lists ]] && { grep -qwF "$relative" "$lists" ||
-        { grep -q '_test\.cpp' "$lists" && grep -qwF "${relative%_test.cpp}" "$lists"; } ||
-        { grep -q '}_test\.cpp' "$lists" && grep -qwF "$stem" "$lists"; }; }; then
-        found=yes
-        break
-      fi
-      folder=$(dirname "$folder")
-    done
-    if [[ $found == no ]]; then echo "$file: in no CMakeLists.txt"; fi
+    if grep -qxF "$file" <<<"$named"; then continue; fi
+    # Or by a foreach or a function that appends _test.cpp to a word of the folder's own list.
+    lists=$(dirname "$file")/CMakeLists.txt
+    if [[ -f $lists ]] && grep -q '}_test\.cpp' "$lists" && grep -qw "$(basename "$file" _test.cpp)" "$lists"; then continue; fi
+    echo "$file: in no CMakeLists.txt"
   done | report "tests that never run:"
 }
 

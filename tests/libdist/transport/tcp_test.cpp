@@ -341,6 +341,14 @@ TEST_CASE("no socket survives exec") {
   CHECK(inherited == 0);
 }
 
+// The sanitizer looks at a thrown object through a pipe, for which there is no descriptor either:
+// it starts where Asio no longer throws.
+#if defined(__SANITIZE_ADDRESS__)
+constexpr rlim_t kFewestSpare = 4;
+#else
+constexpr rlim_t kFewestSpare = 0;
+#endif
+
 TEST_CASE("running out of descriptors is an error, not an end") {
   const PrivateDirectory place;
   rlimit before{};
@@ -348,7 +356,7 @@ TEST_CASE("running out of descriptors is an error, not an end") {
   const auto highest = ::dup(0);
   ::close(highest);
   const auto descriptors = open_descriptors();
-  for (rlim_t spare = 0; spare < 12; ++spare) {
+  for (rlim_t spare = kFewestSpare; spare < 12; ++spare) {
     const rlimit tight{static_cast<rlim_t>(highest) + spare, before.rlim_max};
     auto options = rank_options(0, 2, "dir:" + place.path());
     options.connect_timeout = std::chrono::milliseconds(30);
