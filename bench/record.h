@@ -12,7 +12,7 @@
 namespace dist::bench {
 
 /// What tables and plots need of a run.
-struct Record {
+struct Record {  // NOLINT(bugprone-exception-escape): moving JSON is noexcept, but asserts
   RunSpec run;
   std::string kind;  ///< "measured", or "emulated" where the computation was only replayed
   std::string transport;

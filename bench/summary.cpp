@@ -29,6 +29,7 @@ int strategy_order(const std::string& strategy) {
 Cell gather(const std::vector<const Record*>& runs) {
   const auto column = [&](double Record::*field) {
     std::vector<double> values;
+    values.reserve(runs.size());
     for (const Record* run : runs) values.push_back(run->*field);
     return values;
   };

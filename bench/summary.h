@@ -31,7 +31,7 @@ struct Cell {
   std::optional<double> of_independent;  ///< T(N) / T_independent(N)
 };
 
-struct Summary {
+struct Summary {     // NOLINT(bugprone-exception-escape): as Record
   std::string kind;  ///< measured or emulated
   std::string accelerator;
   std::string backend;

@@ -110,7 +110,7 @@ TEST_CASE("coming and going at the same time never splits the secret") {
   constexpr int kRanks = 6;
   const auto splits = on_ranks(kRanks, [](Rank rank) {
     auto options = rank_options(rank, kRanks, "");
-    options.job = 0x5711;
+    options.job = job_of_this_test(1);
     int bad = 0;
     for (int round = 0; round < 100; ++round) {
       const auto mine = join(options, static_cast<std::uint16_t>(6000 + rank));
@@ -124,7 +124,7 @@ TEST_CASE("coming and going at the same time never splits the secret") {
     return bad;
   });
   CHECK(std::count(splits.begin(), splits.end(), 0) == kRanks);
-  CHECK_FALSE(std::filesystem::exists(default_directory(0x5711)));
+  CHECK_FALSE(std::filesystem::exists(default_directory(job_of_this_test(1))));
 }
 
 TEST_CASE("entries of dead processes are ignored and replaced") {
@@ -143,12 +143,16 @@ TEST_CASE("entries of dead processes are ignored and replaced") {
 }
 
 TEST_CASE("what a killed job left in its default directory is removed by the next job") {
+  const PrivateDirectory place;
+  const char* before = std::getenv("TMPDIR");
+  const std::string restored = before != nullptr ? before : "";
+  ::setenv("TMPDIR", place.path().c_str(), 1);  // where no other test removes or leaves anything
   auto dead = this_process();
   ++dead.start_ticks;
-  const auto left = default_directory(0xdead);
-  const auto prepared = default_directory(0xbeef);  // by a launcher whose ranks have not come yet
+  const auto left = default_directory(job_of_this_test(2));
+  const auto prepared =
+      default_directory(job_of_this_test(3));  // by a launcher whose ranks have not come yet
   for (const auto& path : {left, prepared}) {
-    std::filesystem::remove_all(path);
     ::mkdir(path.c_str(), 0700);
     write_file(path + "/secret", "0123456789abcdef");
   }
@@ -157,7 +161,7 @@ TEST_CASE("what a killed job left in its default directory is removed by the nex
   REQUIRE_OK(join(rank_options(0, 2, ""), 5000));
   CHECK_FALSE(std::filesystem::exists(left));
   CHECK(std::filesystem::exists(prepared + "/secret"));
-  std::filesystem::remove_all(prepared);
+  restored.empty() ? ::unsetenv("TMPDIR") : ::setenv("TMPDIR", restored.c_str(), 1);
 }
 
 TEST_CASE("a rank that lives in another process is not pushed out; a killed one is") {

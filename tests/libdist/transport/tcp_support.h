@@ -11,6 +11,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -49,11 +50,16 @@ inline void write_file(const std::string& path, const std::string& text, mode_t 
   ::chmod(path.c_str(), mode);
 }
 
+/// The same in one process; another in each, so that tests can run side by side.
+inline std::uint64_t job_of_this_test(std::uint64_t number = 0) {
+  return number << 32 | static_cast<std::uint64_t>(::getpid());
+}
+
 inline Options rank_options(Rank rank, int ranks, const std::string& rendezvous) {
   Options options;
   options.rank = rank;
   options.ranks = ranks;
-  options.job = 0x7e57;
+  options.job = job_of_this_test();
   options.rendezvous = rendezvous;
   options.connect_timeout = std::chrono::seconds(20);
   return options;
