@@ -15,6 +15,7 @@
 namespace dist::tcp {
 namespace {
 
+constexpr int kHandlersATurn = 64;
 constexpr Duration kStep = std::chrono::milliseconds(10);
 constexpr Duration kFirstRetry = std::chrono::milliseconds(2);
 constexpr Duration kLongestRetry = std::chrono::milliseconds(50);
@@ -44,7 +45,9 @@ class Mesh {
       if (now >= deadline_) return timed_out();
       call_lower_ranks(now);
       context_.run_one_for(std::min<Duration>(kStep, deadline_ - now));
-      context_.poll();
+      // A bounded turn: strangers who knock without end must not keep us from looking at the clock.
+      for (int i = 0; i < kHandlersATurn && context_.poll_one() > 0; ++i) {
+      }
     }
     listener_.close();
     return std::move(links_);

@@ -9,12 +9,12 @@
 
 #include <atomic>
 #include <functional>
-#include <random>
 #include <set>
 #include <sstream>
 
 #include "libdist/transport/process_identity.h"
 #include "libdist/transport/rendezvous_directory.h"
+#include "tests/libdist/transport/strangers.h"
 #include "tests/libdist/transport/tcp_support.h"
 #include "tests/support/catch.h"
 
@@ -88,43 +88,6 @@ std::uint16_t port_in_entry(const std::string& path) {
   const auto endpoint = tcp::endpoint_of(word);
   return endpoint ? endpoint->port() : 0;
 }
-
-/// Strangers at a port until it is told to stop: garbage of every length, hang-ups, idle
-/// connections.
-class Strangers {
- public:
-  explicit Strangers(std::function<std::uint16_t()> port)
-      : thread_([this, port = std::move(port)] { run(port); }) {}
-  ~Strangers() { finish(); }
-  int finish() {
-    stop_ = true;
-    if (thread_.joinable()) thread_.join();
-    return visits_;
-  }
-
- private:
-  void run(const std::function<std::uint16_t()>& port) {
-    std::mt19937 random(3);
-    std::vector<FileDescriptor> idle;
-    while (!stop_) {
-      auto socket = plain_connect(port());
-      if (!socket.valid()) {
-        ::usleep(500);
-        continue;
-      }
-      ++visits_;
-      std::vector<std::byte> garbage(random() % 300);
-      for (auto& byte : garbage) byte = static_cast<std::byte>(random() & 0xff);
-      plain_send(socket, garbage);
-      if (random() % 4 == 0 && idle.size() < 40) idle.push_back(std::move(socket));
-      ::usleep(500);  // unbounded, a fast stranger uses up the host's ports: that stops anybody
-    }
-  }
-
-  std::atomic<bool> stop_ = false;
-  std::atomic<int> visits_ = 0;
-  std::thread thread_;
-};
 
 }  // namespace
 
