@@ -155,7 +155,8 @@ std::string lines(const Summary& summary, const std::string& strategy) {
         colour, model);
     if (!has_independent_line(summary, summary.models[m])) continue;
     text += fmt::format(
-        ", \\\n  '{}.dat' using 2:{} with lines dt 3 lw 2 lc rgb '{}' title \"{} independent (no "
+        ", \\\n  '{}.dat' using 2:{} with lines dt (2,4) lw 2 lc rgb '{}' title \"{} independent "
+        "(no "
         "exchange)\"",
         strategy, column(m, kIndependentSpeedup), colour, model);
   }

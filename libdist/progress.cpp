@@ -142,8 +142,7 @@ void Progress::loop() {
 // Moves new tasks to the active list; sleeps while there is nothing to do. False: the end.
 bool Progress::adopt_submitted(std::unique_lock<std::mutex>& lock) {
   if (active_.empty()) {
-    submitted_signal_.wait(
-        lock, [&] { return stopping_ || !submitted_.empty() || !cancel_.ok(); });
+    submitted_signal_.wait(lock, [&] { return stopping_ || !submitted_.empty() || !cancel_.ok(); });
   }
   if (stopping_) return false;
   for (Entry& entry : submitted_) {

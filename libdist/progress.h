@@ -77,9 +77,9 @@ class Progress {
   /// Runs the task to its end on the progress thread while the caller blocks.
   Status run(std::unique_ptr<Task> task) { return submit(std::move(task)).wait(); }
 
-  /// Fails everything in flight with `why` and refuses what comes later; returns when no task and no
-  /// operation uses anybody's memory any more. For owners that are destroyed half-way. Thread-safe;
-  /// never called from a task.
+  /// Fails everything in flight with `why` and refuses what comes later; returns when no task and
+  /// no operation uses anybody's memory any more. For owners that are destroyed half-way.
+  /// Thread-safe; never called from a task.
   void cancel(const Status& why);
 
   /// The first failure, or ok. Thread-safe.

@@ -262,8 +262,10 @@ TEST_CASE("a message out of turn stops the server, and everybody learns whose it
 }
 
 TEST_CASE("another layout is refused before anybody trains") {
-  const auto outcome = run({}, [](RawWorker& worker, int rank) {
+  const Setup setup;
+  const auto outcome = run(setup, [&](RawWorker& worker, int rank) {
     if (rank == 1) {
+      while (*setup.begun == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
       worker.send({.kind = Kind::hello, .value = kHash + 1});
       expect(worker.receive(Kind::welcome).value == kHash, "the server says its own");
       return;
@@ -271,6 +273,7 @@ TEST_CASE("another layout is refused before anybody trains") {
     worker.greet();
     for (std::uint32_t p = 0; p < 3; ++p) worker.send_piece(Kind::init, p, 0, 0, 0);
     worker.send({.kind = Kind::pull, .step = 0});
+    ++*setup.begun;
     expect(worker.receive(Kind::failed).code == ErrorCode::invalid_argument, "not a reply");
   });
   REQUIRE(outcome.code() == ErrorCode::invalid_argument);
