@@ -88,7 +88,7 @@ void check_gradient(const json& tensor, const std::vector<double>& gradient, dou
     squares += (gradient[i] - samples[k]) * (gradient[i] - samples[k]);
   }
   const double difference = std::sqrt(squares / static_cast<double>(samples.size()));
-  CHECK(difference <= 3 * tolerance.gradient * golden);
+  CHECK(difference <= tolerance.samples * golden);
 }
 
 }  // namespace
