@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
 
 #include "examples/launcher/job.h"
 
@@ -28,7 +29,7 @@ int fail(const std::string& text) {
 
 }  // namespace
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   launcher::JobOptions options;
   double timeout_s = 0;
   double grace_s = 2;
@@ -69,4 +70,7 @@ int main(int argc, char** argv) {
                     rank));
   }
   return launcher::run_job(options);
+} catch (const std::exception& error) {
+  std::fprintf(stderr, "distrun: error: %s\n", error.what());
+  return 1;
 }

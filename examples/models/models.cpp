@@ -49,6 +49,7 @@ std::int64_t smallest_image(const Entry& entry, ModelOptions options) {
 const std::vector<std::string>& model_names() {
   static const std::vector<std::string> names = [] {
     std::vector<std::string> list;
+    list.reserve(kModels.size());
     for (const Entry& entry : kModels) list.emplace_back(entry.name);
     return list;
   }();

@@ -59,7 +59,7 @@ std::size_t GraphBuilder::append(std::string name, Layer layer, std::vector<std:
     fail(fmt::format("two nodes are named {}", name));
   }
   const Shape shape = graph_.nodes[inputs[0]].shape;
-  graph_.nodes.push_back({std::move(name), std::move(layer), std::move(inputs), shape, {}});
+  graph_.nodes.push_back({std::move(name), layer, std::move(inputs), shape, {}});
   return graph_.nodes.size() - 1;
 }
 

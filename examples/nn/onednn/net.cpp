@@ -97,7 +97,7 @@ class OneDnnNetwork final : public Network {
   }
 
   // Activations, their gradients, working memory, parameters and gradients.
-  std::uint64_t needed_bytes() const {
+  std::uint64_t needed_bytes() const override {
     std::uint64_t bytes = plan_.total_bytes;
     for (const memory::desc& layout : layouts_) bytes += 2 * layout.get_size();
     return bytes;

@@ -75,7 +75,7 @@ class RefNetwork final : public Network {
   }
 
   // Activations, their gradients, parameters and gradients.
-  std::uint64_t needed_bytes() const {
+  std::uint64_t needed_bytes() const override {
     return plan_.total_bytes + 2 * graph_.parameter_elements() * sizeof(T);
   }
 
