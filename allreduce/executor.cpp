@@ -5,6 +5,8 @@
 
 #include <fmt/format.h>
 
+#include <array>
+
 #include "libdist/check.h"
 #include "libdist/memory/reduce.h"
 
@@ -46,12 +48,12 @@ void Executor::find_hazards() {
   std::uint64_t longest = 0;  // elements of the longest segment to be reduced
   for (std::size_t k = 0; k < plan_.rounds.size(); ++k) {
     const Round& round = plan_.rounds[k];
-    DIST_ASSERT(round.action == Action::reduce || !meet(round.send, round.receive),
+    DIST_ASSERT(round.action != Action::copy || !meet(round.send, round.receive),
                 "a round copies over what it sends");
     hazards_.push_back({latest(plan_, k, &Round::receive, round.send),
                         latest(plan_, k + 1, &Round::send, round.receive),
                         latest(plan_, k, &Round::receive, round.receive)});
-    if (round.action == Action::reduce) {
+    if (round.action != Action::copy) {
       longest = std::max(longest, std::min(round.receive.elems(), segment_elems_));
     }
   }
@@ -70,7 +72,10 @@ Result<Advance> Executor::advance(Transport& transport) {
   bool moved = *received || *sent;
   moved |= post_receives(transport);
   moved |= post_sends(transport);
-  if (received_.at_end() && sent_.at_end()) return Advance::finished;
+  if (received_.at_end() && sent_.at_end()) {
+    finish_mean();
+    return Advance::finished;
+  }
   return moved ? Advance::moved : Advance::idle;
 }
 
@@ -99,13 +104,13 @@ bool Executor::post_receives(Transport& transport) {
     const Range segment = next_receive_.segment();
     Flight flight{{}, next_receive_.round(), segment, nullptr};
     std::span<std::byte> target = bytes(segment);
-    if (hop.action == Action::reduce) {
+    if (hop.action != Action::copy) {
       flight.scratch = scratch_.get() + reduces_posted_++ % kReceivesInFlight * slot_bytes_;
       target = {flight.scratch, target.size()};
     } else if (!may_write(flight.round, segment)) {
       break;
     }
-    flight.operation = transport.receive(hop.from, options_.channel, target);
+    flight.operation = transport.receive(peer(hop.from), options_.channel, target);
     receives_.push_back(flight);
     next_receive_.step();
     moved = true;
@@ -118,7 +123,8 @@ bool Executor::post_sends(Transport& transport) {
   while (!next_send_.at_end() && sends_.size() < kSendsInFlight &&
          may_send(next_send_.round(), next_send_.segment())) {
     const Range segment = next_send_.segment();
-    const auto operation = transport.send(next_send_.hop().to, options_.channel, bytes(segment));
+    const auto operation =
+        transport.send(peer(next_send_.hop().to), options_.channel, bytes(segment));
     sends_.push_back({operation, next_send_.round(), segment, nullptr});
     next_send_.step();
     moved = true;
@@ -163,7 +169,22 @@ Result<bool> Executor::finish_sends(Transport& transport) {
 void Executor::reduce(const Flight& flight) {
   const auto target = bytes(flight.segment);
   const TraceScope scope(trace_, Activity::reduce, options_.label, Bytes(target.size()));
-  add_into(target, {flight.scratch, target.size()}, options_.dtype);
+  const std::span<const std::byte> received(flight.scratch, target.size());
+  if (plan_.rounds[flight.round].action == Action::reduce) {
+    reduce_into(target, received, options_.dtype, options_.reduction);
+    return;
+  }
+  // Here a mean only adds: the number of sources is not that of contributions.
+  const auto reduction =
+      options_.reduction == Reduction::mean ? Reduction::sum : options_.reduction;
+  const std::array<std::span<std::byte>, 1> outs = {target};
+  const std::array<std::span<const std::byte>, 2> sources = {received, target};
+  reduce_in_order(outs, sources, options_.dtype, reduction);
+}
+
+void Executor::finish_mean() {
+  if (options_.reduction != Reduction::mean || plan_.result.empty()) return;
+  divide(bytes(plan_.result), static_cast<std::uint64_t>(options_.ranks), options_.dtype);
 }
 
 std::span<std::byte> Executor::bytes(Range segment) const {
@@ -174,8 +195,8 @@ std::span<std::byte> Executor::bytes(Range segment) const {
 Status Executor::told(const Status& why, std::size_t round, bool receiving) const {
   const Round& hop = plan_.rounds[round];
   return why
-      .because(receiving ? fmt::format("receive from rank {}", hop.from)
-                         : fmt::format("send to rank {}", hop.to))
+      .because(receiving ? fmt::format("receive from rank {}", peer(hop.from))
+                         : fmt::format("send to rank {}", peer(hop.to)))
       .because(fmt::format("round {}", round))
       .because(options_.label);
 }
@@ -184,12 +205,12 @@ std::string Executor::waits_for() const {
   if (!receives_.empty()) {
     const std::size_t round = receives_.front().round;
     return fmt::format("{}, round {}: receive from rank {}", options_.label, round,
-                       plan_.rounds[round].from);
+                       peer(plan_.rounds[round].from));
   }
   if (!sends_.empty()) {
     const std::size_t round = sends_.front().round;
     return fmt::format("{}, round {}: send to rank {}", options_.label, round,
-                       plan_.rounds[round].to);
+                       peer(plan_.rounds[round].to));
   }
   return options_.label;
 }

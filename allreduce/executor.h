@@ -53,6 +53,10 @@ class Executor final : public Task {
   Result<bool> finish_receive(Transport& transport);
   Result<bool> finish_sends(Transport& transport);
   void reduce(const Flight& flight);
+  void finish_mean();
+  Rank peer(Rank rank) const {
+    return options_.members ? (*options_.members)[static_cast<std::size_t>(rank)] : rank;
+  }
   std::span<std::byte> bytes(Range segment) const;
   Status told(const Status& why, std::size_t round, bool receiving) const;
   void trace_round(Activity activity, std::size_t round, Range range, TimePoint* since);

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reduce everywhere, update everywhere: the broadcast is the all-gather of the gradients.
+// Buckets in order, one exchange behind them, chosen when all ranks have met.
 #include "allreduce/strategy.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <vector>
 
 #include "allreduce/all_reduce.h"
+#include "allreduce/exchange.h"
+#include "allreduce/hosts.h"
 #include "libdist/bucket/bucket.h"
 #include "libdist/check.h"
 
@@ -53,49 +56,35 @@ double layout_hash(const Arena& arena, const Options& options, const UpdateRule&
       rule);
   hash.number(options.bucket_bytes.value)
       .number(options.first_bucket_bytes.value)
-      .number(options.segment_bytes.value);
+      .number(options.segment_bytes.value)
+      .number(options.shard_optimizer)
+      .number(options.share_parameters)
+      .number(static_cast<std::uint64_t>(options.ranks_per_host));
   return hash.folded();
 }
 
-// Time covered by at least one of the intervals, which are ordered by their beginning.
-class BusyTime {
- public:
-  void add(TimePoint begin, TimePoint end) {
-    begin = std::max(begin, until_);
-    if (end <= begin) return;
-    total_ += end - begin;
-    until_ = end;
-  }
-  Duration total() const { return total_; }
-
- private:
-  Duration total_{0};
-  TimePoint until_;
-};
+// Whether arenas may be reached in place. An arena that replays many large replicas in one window
+// holds nothing that could be shared; tcp within a host is used by those who want tcp.
+bool shares_memory(const Options& options, const Transport& transport, const Arena& arena) {
+  if (options.ranks == 1) return false;
+  if (options.algorithm == "sweep" || options.algorithm == "hierarchical") return true;
+  const bool several_a_host = options.local_ranks > 1 || options.one_host;
+  return options.algorithm == "auto" && several_a_host && !options.shard_optimizer &&
+         arena.gradient_memory().shareable() &&
+         (transport.name() != "tcp" || !options.one_host || options.ranks_per_host > 0);
+}
 
 class RingStrategy final : public Strategy {
  public:
   RingStrategy(World& world, Arena& arena, Updater updater)
       : progress_(world.progress()),
         trace_(world.trace()),
+        log_(world.log()),
         options_(world.options()),
         arena_(arena),
         buckets_(make_buckets(arena, {options_.bucket_bytes, options_.first_bucket_bytes})),
         tracker_(buckets_),
-        updater_(std::move(updater)),
-        bytes_sent_(progress_.counters().sent) {
-    tickets_.reserve(buckets_.size());
-  }
-
-  // A step given up half-way: the others hear of it, and nothing touches the arena any more.
-  ~RingStrategy() override {
-    if (std::all_of(tickets_.begin(), tickets_.end(),
-                    [](const Ticket& ticket) { return ticket.finished(); })) {
-      return;
-    }
-    progress_.cancel(Status::cancelled(
-        fmt::format("ring: rank {} gave up step {} before finish_step()", options_.rank, step_)));
-  }
+        updater_(std::move(updater)) {}
 
   std::string_view name() const override { return "ring"; }
   int workers() const override { return options_.ranks; }
@@ -103,65 +92,44 @@ class RingStrategy final : public Strategy {
 
   Status begin() override {
     DIST_TRY(check_layouts());
-    const Range whole{0, arena_.elems().value};
-    DIST_TRY(progress_.run(make_ring_broadcast(
-        task_options(arena_.parameters(whole), "broadcast of the parameters", arena_.dtype()),
-        trace_)));
-    bytes_sent_ = progress_.counters().sent;
-    return {};
+    DIST_TRY(choose_exchange());
+    return exchange_->begin();
   }
 
   void ready(std::size_t index) override {
+    DIST_ASSERT(exchange_ != nullptr, "ready() before begin()");
     tracker_.ready(index);
-    while (const auto bucket = tracker_.next_full()) submit(*bucket);
+    while (const auto bucket = tracker_.next_full()) exchange_->start(*bucket);
   }
 
   Result<StepReport> finish_step() override {
     DIST_ASSERT(tracker_.step_complete(), "finish_step() before every parameter was ready");
     StepReport report;
     report.step = step_++;
-    BusyTime busy;
-    for (std::size_t b = 0; b < buckets_.size(); ++b) {
-      DIST_TRY(await(b, &report));
-      busy.add(tickets_[b].started(), tickets_[b].ended());
-      update(b, &report);
-    }
-    report.communication_busy = busy.total();
-    const auto sent = progress_.counters().sent;
-    report.bytes_sent = sent - bytes_sent_;
-    bytes_sent_ = sent;
-    tickets_.clear();
+    report.algorithm = exchange_->algorithm();
+    DIST_TRY(exchange_->finish(&report));
     tracker_.begin_step();
     return report;
   }
 
-  // Leaving early would look like a lost rank to whoever still exchanges.
   Status end() override {
-    float one = 1;
-    return progress_.run(make_ring_all_reduce(
-        task_options(std::as_writable_bytes(std::span(&one, 1)), "end", DType::f32), trace_));
+    DIST_ASSERT(exchange_ != nullptr, "end() before begin()");
+    return exchange_->end();
   }
 
  private:
-  AllReduceOptions task_options(std::span<std::byte> data, std::string_view what,
-                                DType dtype) const {
-    return {data,
-            dtype,
-            options_.rank,
-            options_.ranks,
-            options_.segment_bytes.value,
-            fmt::format("ring: {}", what),
-            Channel::collective};
-  }
-
   // Every rank learns every rank's hash, so that all of them refuse, and say whom.
   Status check_layouts() {
     std::vector<double> hashes(static_cast<std::size_t>(options_.ranks));
     hashes[static_cast<std::size_t>(options_.rank)] =
         layout_hash(arena_, options_, updater_.rule());
-    auto task = task_options(std::as_writable_bytes(std::span(hashes)), "comparison of layouts",
-                             DType::f64);
+    AllReduceOptions task;
+    task.data = std::as_writable_bytes(std::span(hashes));
+    task.dtype = DType::f64;
+    task.rank = options_.rank;
+    task.ranks = options_.ranks;
     task.segment_bytes = kCheckSegmentBytes;
+    task.label = "ring: comparison of layouts";
     DIST_TRY(progress_.run(make_ring_all_reduce(std::move(task), trace_)));
     std::vector<Rank> others;
     for (Rank r = 1; r < options_.ranks; ++r) {
@@ -175,56 +143,88 @@ class RingStrategy final : public Strategy {
         fmt::join(others, ", ")));
   }
 
-  void submit(std::size_t bucket) {
-    auto options = task_options(arena_.gradients(buckets_[bucket].range),
-                                fmt::format("bucket {}", bucket), arena_.dtype());
-    auto task = options_.algorithm == "native" ? make_native_all_reduce(std::move(options), trace_)
-                                               : make_ring_all_reduce(std::move(options), trace_);
-    // One after the other: they share a channel.
-    const Ticket* before = tickets_.empty() ? nullptr : &tickets_.back();
-    tickets_.push_back(progress_.submit(std::move(task), before));
+  // All ranks decide alike: by their options, which check_layouts() has compared, by what they
+  // gather here, and together.
+  Status choose_exchange() {
+    const ExchangeContext context{progress_, trace_, options_, arena_, buckets_, updater_};
+    if (shares_memory(options_, progress_.transport(), arena_)) {
+      const auto hosts = find_hosts(options_.rank, options_.ranks, options_.ranks_per_host,
+                                    [this](auto words) { return sum_words(words, "hosts"); });
+      DIST_TRY(hosts);
+      auto made = make_exchange(context, *hosts);
+      DIST_TRY(agree(&made));
+      if (made.ok()) {
+        exchange_ = *std::move(made);
+        return {};
+      }
+      if (options_.algorithm != "auto" || made.status().code() != ErrorCode::unavailable) {
+        return made.status().because(fmt::format("ring: algorithm {}", options_.algorithm));
+      }
+      log_.info(fmt::format("ring: gradients go over {}: {}", progress_.transport().name(),
+                            made.status().message()));
+    }
+    exchange_ = make_transport_exchange(context);
+    return {};
   }
 
-  Status await(std::size_t bucket, StepReport* report) {
-    const auto begin = Clock::now();
-    const Status outcome = tickets_[bucket].wait();
-    const auto end = Clock::now();
-    report->communication_exposed += end - begin;
-    trace_.record(Activity::wait, "wait for gradients", begin, end);
-    return outcome;
+  Result<std::unique_ptr<Exchange>> make_exchange(const ExchangeContext& context,
+                                                  const Hosts& hosts) const {
+    const bool automatic = options_.algorithm == "auto";
+    if (hosts.one() && (automatic || options_.algorithm == "sweep")) {
+      return make_host_exchange(context, hosts);
+    }
+    const bool several = !hosts.one() && hosts.even() && hosts.ranks_of.front().size() > 1;
+    const bool allowed = !options_.deterministic && options_.share_parameters;
+    if (several && (options_.algorithm == "hierarchical" || (automatic && allowed))) {
+      return make_hierarchical_exchange(context, hosts);
+    }
+    return Status::unavailable(fmt::format(
+        "{} ranks on {} host(s): sweep needs one host; hierarchical needs several with the same "
+        "number of ranks each, at least 2, share-parameters, and not deterministic",
+        options_.ranks, hosts.ranks_of.size()));
   }
 
-  // Runs while the next bucket is exchanged.
-  void update(std::size_t bucket, StepReport* report) {
-    const Range range = buckets_[bucket].range;
-    const auto begin = Clock::now();
-    updater_.apply(arena_.parameters(range), arena_.gradients(range), range.begin,
-                   1.0 / options_.ranks);
-    const auto end = Clock::now();
-    report->update += end - begin;
-    trace_.record(Activity::update, "update", begin, end,
-                  bytes_of(Elems(range.elems()), arena_.dtype()));
+  // One host's failure is everybody's.
+  Status agree(Result<std::unique_ptr<Exchange>>* made) {
+    std::array<std::uint64_t, 1> failures = {made->ok() ? 0u : 1u};
+    DIST_TRY(sum_words(failures, "agreement on the exchange"));
+    if (failures[0] != 0 && made->ok()) {
+      *made = Status::unavailable("on another host memory cannot be shared");
+    }
+    return {};
+  }
+
+  Status sum_words(std::span<std::uint64_t> words, std::string_view what) {
+    AllReduceOptions task;
+    task.data = std::as_writable_bytes(words);
+    task.dtype = DType::u64;
+    task.rank = options_.rank;
+    task.ranks = options_.ranks;
+    task.label = fmt::format("ring: {}", what);
+    return progress_.run(make_ring_all_reduce(std::move(task), trace_));
   }
 
   Progress& progress_;
   Trace& trace_;
-  const Options options_;
+  const Log& log_;
+  const Options& options_;
   Arena& arena_;
   const std::vector<Bucket> buckets_;
   BucketTracker tracker_;
   Updater updater_;
-  std::vector<Ticket> tickets_;  // of this step, one a bucket
-  Bytes bytes_sent_;
   std::uint64_t step_ = 0;
+  std::unique_ptr<Exchange> exchange_;  // from begin() on; last: it uses all of the above
 };
 
 }  // namespace
 
 Result<std::unique_ptr<Strategy>> make_strategy(World& world, Arena& arena, UpdateRule rule) {
   const Options& options = world.options();
-  if (options.algorithm != "ring" && options.algorithm != "native") {
-    return Status::invalid_argument(
-        fmt::format("ring: algorithm '{}' is unknown; valid: ring, native", options.algorithm));
+  static constexpr std::array<std::string_view, 5> kAlgorithms = {"auto", "sweep", "hierarchical",
+                                                                  "ring", "native"};
+  if (std::find(kAlgorithms.begin(), kAlgorithms.end(), options.algorithm) == kAlgorithms.end()) {
+    return Status::invalid_argument(fmt::format("ring: algorithm '{}' is unknown; valid: {}",
+                                                options.algorithm, fmt::join(kAlgorithms, ", ")));
   }
   if (options.algorithm == "native" && options.deterministic) {
     return Status::invalid_argument(
@@ -236,6 +236,24 @@ Result<std::unique_ptr<Strategy>> make_strategy(World& world, Arena& arena, Upda
         "ring: algorithm native needs the transport mpi, this world uses {}; choose transport mpi "
         "(under mpirun, in a build with MPI) or algorithm ring",
         world.transport_name()));
+  }
+  const bool in_place = options.algorithm == "sweep" || options.algorithm == "hierarchical";
+  if (in_place && !arena.gradient_memory().shareable()) {
+    return Status::invalid_argument(fmt::format(
+        "ring: algorithm {} reads the arenas of other ranks, and this arena's memory is an alias "
+        "window (a replay); choose algorithm ring",
+        options.algorithm));
+  }
+  if (options.algorithm == "hierarchical" && (options.deterministic || !options.share_parameters)) {
+    return Status::invalid_argument(
+        "ring: algorithm hierarchical has its own order of the sum, which deterministic refuses, "
+        "and needs share-parameters; choose algorithm ring");
+  }
+  if (options.shard_optimizer && options.algorithm != "auto" && options.algorithm != "ring") {
+    return Status::invalid_argument(fmt::format(
+        "ring: shard-optimizer is for algorithm ring, not {}: sweep and hierarchical shard the "
+        "state of the optimizer anyway, native cannot",
+        options.algorithm));
   }
   auto updater = Updater::create(rule, arena.elems(), arena.dtype(), arena.alias_window());
   DIST_TRY_BECAUSE(updater, "ring");

@@ -17,12 +17,9 @@ namespace {
 constexpr std::chrono::seconds kDrawTimeout{120};
 constexpr const char* kFont = "DejaVu Sans,11";
 
-struct Size {
-  int width;
-  int height;
-};
+}  // namespace
 
-Status write_file(const std::string& directory, const PlotFile& plot) {
+Status write_plot_file(const std::string& directory, const PlotFile& plot) {
   const std::string path = directory + "/" + plot.name;
   std::ofstream file(path, std::ios::trunc);
   file << plot.text;
@@ -32,13 +29,13 @@ Status write_file(const std::string& directory, const PlotFile& plot) {
 }
 
 // The script is named relative to the data, so that it can be run again by hand in its folder.
-Status draw(const std::string& directory, const PlotFile& page, Size size) {
+Status draw_page(const std::string& directory, const PlotFile& page, int width, int height) {
   const std::string stem = page.name.substr(0, page.name.rfind('.'));
   const std::vector<std::pair<std::string, std::string>> forms = {
-      {"png", fmt::format("set terminal pngcairo size {},{} font '{}' linewidth 1.2", size.width,
-                          size.height, kFont)},
-      {"svg", fmt::format("set terminal svg size {},{} dynamic font '{}' background 'white'",
-                          size.width, size.height, kFont)}};
+      {"png", fmt::format("set terminal pngcairo size {},{} font '{}' linewidth 1.2", width, height,
+                          kFont)},
+      {"svg", fmt::format("set terminal svg size {},{} dynamic font '{}' background 'white'", width,
+                          height, kFont)}};
   for (const auto& [suffix, terminal] : forms) {
     const std::string commands =
         fmt::format("cd '{}'; {}; set output '{}.{}'", directory, terminal, stem, suffix);
@@ -47,7 +44,7 @@ Status draw(const std::string& directory, const PlotFile& page, Size size) {
                                     kDrawTimeout, nullptr);
     if (result.exit_code == 127) {
       return Status::unavailable(
-          "there is no gnuplot: install gnuplot-nox, then run scaling --plot-only");
+          "there is no gnuplot: install gnuplot-nox, then draw again (scaling --plot-only)");
     }
     if (result.exit_code != 0) {
       return Status::resource(fmt::format("gnuplot failed with exit code {} on {}/{}: {}",
@@ -58,8 +55,6 @@ Status draw(const std::string& directory, const PlotFile& page, Size size) {
   }
   return {};
 }
-
-}  // namespace
 
 Status write_plots(const Summary& summary, const std::string& directory) {
   std::error_code error;
@@ -72,15 +67,15 @@ Status write_plots(const Summary& summary, const std::string& directory) {
   }
   const PlotFile overview = overview_page(summary);
   for (const std::string& strategy : summary.strategies) {
-    DIST_TRY(write_file(directory, plot_data(summary, strategy)));
-    DIST_TRY(write_file(directory, strategy_page(summary, strategy)));
+    DIST_TRY(write_plot_file(directory, plot_data(summary, strategy)));
+    DIST_TRY(write_plot_file(directory, strategy_page(summary, strategy)));
   }
-  DIST_TRY(write_file(directory, overview));
+  DIST_TRY(write_plot_file(directory, overview));
   for (const std::string& strategy : summary.strategies) {
-    DIST_TRY(draw(directory, strategy_page(summary, strategy), {1300, 600}));
+    DIST_TRY(draw_page(directory, strategy_page(summary, strategy), 1300, 600));
   }
   const int columns = static_cast<int>(summary.strategies.size());
-  return draw(directory, overview, {columns * 560 + 60, 980});
+  return draw_page(directory, overview, columns * 560 + 60, 980);
 }
 
 }  // namespace dist::bench

@@ -25,6 +25,13 @@ PlotFile plot_data(const Summary& summary, const std::string& strategy);
 PlotFile strategy_page(const Summary& summary, const std::string& strategy);
 PlotFile overview_page(const Summary& summary);
 
+/// Writes one file of a plot directory.
+Status write_plot_file(const std::string& directory, const PlotFile& file);
+
+/// Lets gnuplot draw a script of `directory` as PNG and SVG, sizes in pixels. `unavailable` when
+/// there is no gnuplot.
+Status draw_page(const std::string& directory, const PlotFile& page, int width, int height);
+
 /// Writes data, scripts, PNG and SVG below `directory`. `unavailable` when there is no gnuplot
 /// (data and scripts are written all the same).
 Status write_plots(const Summary& summary, const std::string& directory);

@@ -3,11 +3,15 @@
 #pragma once
 
 #include <span>
+#include <vector>
 
 namespace dist::bench {
 
 /// Arithmetic mean; 0 for no values.
 double mean(std::span<const double> values);
+
+/// The middle value, or the mean of the middle two; values must not be empty.
+double median(std::vector<double> values);
 
 /// Standard error of the mean: sample standard deviation (n - 1) over sqrt(n). 0 below two values.
 double standard_error(std::span<const double> values);

@@ -6,8 +6,8 @@ include(GNUInstallDirs)
 # <dist/dist.h> and every header it pulls in; they include each other as "libdist/...", which resolves
 # below include/dist. tests/consumer compiles each of them alone.
 set(DIST_PUBLIC_HEADERS
-  libdist/check.h libdist/dist.h libdist/log.h libdist/options.h libdist/progress.h libdist/status.h
-  libdist/strategy.h libdist/trace.h libdist/types.h libdist/update.h libdist/world.h
+  libdist/check.h libdist/dist.h libdist/group.h libdist/log.h libdist/options.h libdist/plan.h libdist/progress.h libdist/status.h
+  libdist/strategy.h libdist/trace.h libdist/types.h libdist/update.h libdist/work.h libdist/world.h
   libdist/bucket/arena.h libdist/memory/mapping.h libdist/transport/transport.h)
 
 install(FILES ${DIST_GENERATED_INCLUDE}/dist/dist.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/dist)

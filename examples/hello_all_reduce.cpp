@@ -12,7 +12,6 @@
 #include <array>
 #include <cstdio>
 #include <exception>
-#include <span>
 
 int main(int argc, char** argv) try {
   // Who am I, who are the others? mpirun, srun or distrun said so in the environment; started
@@ -22,10 +21,13 @@ int main(int argc, char** argv) try {
   const float one = static_cast<float>(world.rank() + 1);
   const std::array<float, 3> mine = {one, 10 * one, 100 * one};
 
+  // Collectives happen in a group; this one has all ranks as members.
+  const auto group = dist::make_group(world).value();
+
   // In place: numbers in, sums out. It blocks until they are there, and every rank gets the same
   // bits. Should a rank be lost meanwhile, all others get an error that names it: nobody hangs.
   std::array<float, 3> sums = mine;
-  dist::all_reduce(world, std::span(sums)).value();
+  group->all_reduce(sums).value();
 
   std::printf("rank %d of %d brought %g %g %g; the sums are %g %g %g\n", world.rank(),
               world.ranks(), mine[0], mine[1], mine[2], sums[0], sums[1], sums[2]);

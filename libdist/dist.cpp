@@ -5,7 +5,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include "allreduce/all_reduce.h"
+#include "allreduce/group.h"
 #include "allreduce/strategy.h"
 #include "libdist/local_strategy.h"
 #include "libdist/transport/mpi.h"
@@ -20,18 +20,6 @@ std::string choose_transport(const Options& options) {
   if (options.transport != "auto") return options.transport;
   if (options.launcher == Launcher::open_mpi && mpi_available()) return "mpi";
   return options.one_host ? "shm" : "tcp";
-}
-
-template <typename T>
-Status sum_over_ranks(World& world, std::span<T> values) {
-  return world.progress().run(
-      allreduce::make_ring_all_reduce({.data = std::as_writable_bytes(values),
-                                       .dtype = dtype_of<T>,
-                                       .rank = world.rank(),
-                                       .ranks = world.ranks(),
-                                       .segment_bytes = world.options().segment_bytes.value,
-                                       .label = "all-reduce"},
-                                      world.trace()));
 }
 
 }  // namespace
@@ -72,12 +60,8 @@ Result<std::unique_ptr<Strategy>> make_strategy(std::string_view name, World& wo
       fmt::format("strategy '{}' is unknown; valid: {}", name, fmt::join(strategy_names(), ", ")));
 }
 
-Status all_reduce(World& world, std::span<float> values) { return sum_over_ranks(world, values); }
-Status all_reduce(World& world, std::span<double> values) { return sum_over_ranks(world, values); }
-
-Status barrier(World& world) {
-  float one = 1;
-  return all_reduce(world, std::span(&one, 1)).because("barrier");
+Result<std::unique_ptr<Group>> make_group(World& world, std::vector<Rank> members) {
+  return allreduce::make_group(world, std::move(members), world.options().algorithm);
 }
 
 }  // namespace dist

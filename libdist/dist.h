@@ -15,11 +15,13 @@
 #include <vector>
 
 #include "libdist/bucket/arena.h"
+#include "libdist/group.h"
 #include "libdist/options.h"
 #include "libdist/status.h"
 #include "libdist/strategy.h"
 #include "libdist/types.h"
 #include "libdist/update.h"
+#include "libdist/work.h"
 #include "libdist/world.h"
 
 namespace dist {
@@ -37,13 +39,12 @@ std::vector<std::string_view> strategy_names();
 Result<std::unique_ptr<Strategy>> make_strategy(std::string_view name, World& world, Arena& arena,
                                                 UpdateRule rule);
 
-/// Sums `values` over all ranks, in place; every rank gets the same bits. Blocks. Every rank calls
-/// it with the same number of elements.
-Status all_reduce(World& world, std::span<float> values);
-Status all_reduce(World& world, std::span<double> values);
-
-/// Returns when every rank has called it. Blocks.
-Status barrier(World& world);
+/// The collectives among `members`, the ranks of the world that belong to the group, in the order
+/// of their numbers in it; none = all ranks. Every member calls it, with the same list, and blocks
+/// until all have; other ranks do not. The world (which may be moved) must outlive the group.
+/// Errors: a list with a rank that is not there, or without the own; members that were given
+/// different lists or options; an algorithm that the transport cannot carry; a bad choice-table.
+Result<std::unique_ptr<Group>> make_group(World& world, std::vector<Rank> members = {});
 
 /// Connects the transport that options.transport names. Blocks until all ranks have met.
 Result<std::unique_ptr<Transport>> make_transport(const Options& options);

@@ -123,6 +123,11 @@ const auto kEntries = std::to_array<Entry>({
        return Status();
      },
      [](const Options& o) { return o.secret_file; }},
+    {"tcp-checksum", "of the bodies of TCP frames: on, remote (where they leave the host) or off",
+     [](std::string_view t, Options* o) {
+       return parse_word(t, {"on", "remote", "off"}, &o->tcp_checksum);
+     },
+     [](const Options& o) { return o.tcp_checksum; }},
     {"timeout-s", "seconds in which an exchange must move",
      [](std::string_view t, Options* o) { return parse_seconds(t, &o->timeout); },
      [](const Options& o) { return seconds_text(o.timeout); }},
@@ -138,11 +143,31 @@ const auto kEntries = std::to_array<Entry>({
     {"segment-bytes", "bytes in flight at once within a ring chunk",
      [](std::string_view t, Options* o) { return parse_bytes(t, &o->segment_bytes); },
      [](const Options& o) { return fmt::format("{}", o.segment_bytes.value); }},
-    {"algorithm", "of the strategy ring: ring or native (MPI_Iallreduce)",
+    {"algorithm",
+     "auto, sweep (one host), hierarchical, ring or native (MPI_Iallreduce); groups also doubling, "
+     "halving, tree",
      [](std::string_view t, Options* o) {
-       return parse_word(t, {"ring", "native"}, &o->algorithm);
+       return parse_word(
+           t, {"auto", "sweep", "hierarchical", "ring", "doubling", "halving", "tree", "native"},
+           &o->algorithm);
      },
      [](const Options& o) { return o.algorithm; }},
+    {"choice-table",
+     "file with the algorithm of groups by transport, ranks and bytes; empty: built in",
+     [](std::string_view t, Options* o) {
+       o->choice_table = t;
+       return Status();
+     },
+     [](const Options& o) { return o.choice_table; }},
+    {"shard-optimizer", "1: with ring, each rank updates 1/ranks and keeps 1/ranks of the state",
+     [](std::string_view t, Options* o) { return parse_flag(t, &o->shard_optimizer); },
+     [](const Options& o) { return std::string(o.shard_optimizer ? "1" : "0"); }},
+    {"ranks-per-host", "0: as they are; N: so many successive ranks count as one host (emulation)",
+     [](std::string_view t, Options* o) { return parse_number(t, 0, &o->ranks_per_host); },
+     [](const Options& o) { return fmt::format("{}", o.ranks_per_host); }},
+    {"share-parameters", "1: with sweep, ranks of a host share one copy of the parameters",
+     [](std::string_view t, Options* o) { return parse_flag(t, &o->share_parameters); },
+     [](const Options& o) { return std::string(o.share_parameters ? "1" : "0"); }},
     {"deterministic", "1: refuse whatever could change the order of a sum",
      [](std::string_view t, Options* o) { return parse_flag(t, &o->deterministic); },
      [](const Options& o) { return std::string(o.deterministic ? "1" : "0"); }},

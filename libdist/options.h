@@ -41,6 +41,8 @@ struct Options {
       "127.0.0.1";  ///< address the TCP transport listens on; any but loopback demands a secret
   std::string
       secret_file;  ///< file of mode 0600 with at least 16 bytes shared by all ranks; "" = none
+  std::string tcp_checksum = "remote";  ///< of the bodies of TCP frames: on, remote (only where
+                                        ///< they leave this host) or off; the same on every rank
   Duration timeout =
       std::chrono::seconds(120);  ///< an exchange in which nothing moved for so long has failed
   Duration connect_timeout = std::chrono::seconds(30);  ///< for all ranks to find each other
@@ -50,7 +52,20 @@ struct Options {
   Bytes first_bucket_bytes = 1_MiB;
   Bytes segment_bytes = 256_KiB;  ///< what is in flight at once within a ring chunk
   std::string algorithm =
-      "ring";  ///< of the strategy ring: ring (ours, deterministic) or native (MPI_Iallreduce)
+      "auto";  ///< of the strategy ring: sweep (in the memory of one host),
+               ///< hierarchical (in each host, then between hosts), ring (over the
+               ///< transport), native (MPI_Iallreduce); auto = the first of these that
+               ///< is possible.
+               ///< Groups also know doubling, halving and tree; their auto asks the choice table
+  std::string choice_table;  ///< file with the algorithm of groups by transport, ranks and bytes,
+                             ///< as `tune` writes it; "" = the built-in one
+  int ranks_per_host = 0;  ///< 0: as they are; otherwise so many successive ranks count as one host
+                           ///< each, to try on one host what happens between several
+  bool share_parameters =
+      true;  ///< with sweep: the ranks of the host share one copy of the parameters
+  bool shard_optimizer =
+      false;                   ///< with ring: every rank updates its chunk of each bucket only, and
+                               ///< the parameters go round; 1/ranks of the optimizer's state each
   bool deterministic = false;  ///< refuse whatever could change the order of a sum
 
   // Parameter server.

@@ -12,8 +12,9 @@ namespace dist {
 
 /// What happens to received elements.
 enum class Action : std::uint8_t {
-  reduce,  ///< added to the elements already there
-  copy,    ///< stored over them
+  reduce,                 ///< combined with those already there: own op received
+  reduce_received_first,  ///< the same in the other order: received op own
+  copy,                   ///< stored over them
 };
 
 /// One hop of one rank: send a range, receive a range. Both may be empty; empty ranges move no
@@ -33,6 +34,7 @@ struct Round {
 struct Plan {
   std::uint64_t elems = 0;
   std::vector<Round> rounds;
+  Range result{};  ///< the elements that hold the collective's result on this rank at the end
 };
 
 /// Chunk `chunk` of `chunks` nearly equal chunks of a range: the first (elems mod chunks) chunks

@@ -18,8 +18,9 @@ constexpr Duration kFailureGrace = std::chrono::milliseconds(100);
 struct Ticket::State {
   mutable std::mutex mutex;
   std::condition_variable signal;
-  bool finished = false;  // guarded by mutex, like all below
-  Status status;
+  std::atomic<bool> finished =
+      false;      // written under mutex; what is below does not change after it
+  Status status;  // guarded by mutex until finished, like all below
   TimePoint started;
   TimePoint ended;
 
@@ -29,22 +30,25 @@ struct Ticket::State {
       status = std::move(outcome);
       started = first_advanced;
       ended = Clock::now();
-      finished = true;
+      finished.store(true, std::memory_order_release);
     }
     signal.notify_all();
   }
 };
 
 Status Ticket::wait() const {
+  if (finished()) return state_->status;
   std::unique_lock lock(state_->mutex);
-  state_->signal.wait(lock, [&] { return state_->finished; });
+  state_->signal.wait(lock, [&] { return finished(); });
   return state_->status;
 }
 
-bool Ticket::finished() const {
-  const std::lock_guard lock(state_->mutex);
-  return state_->finished;
+bool Ticket::wait_until(TimePoint deadline) const {
+  std::unique_lock lock(state_->mutex);
+  return state_->signal.wait_until(lock, deadline, [&] { return finished(); });
 }
+
+bool Ticket::finished() const { return state_->finished.load(std::memory_order_acquire); }
 
 TimePoint Ticket::started() const {
   const std::lock_guard lock(state_->mutex);
@@ -73,35 +77,68 @@ Progress::~Progress() {
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
+    call_driver();
   }
-  submitted_signal_.notify_all();
-  transport_->wake();
   thread_.join();
 }
 
 Ticket Progress::submit(std::unique_ptr<Task> task, const Ticket* after) {
-  Ticket ticket;
-  ticket.state_ = std::make_shared<Ticket::State>();
-  {
-    const std::lock_guard lock(mutex_);
-    if (!failure_.ok()) {
-      ticket.state_->finish(failure_, Clock::now());
-      return ticket;
-    }
-    submitted_.push_back({std::move(task), ticket.state_,
-                          after != nullptr ? std::optional(*after) : std::nullopt, std::nullopt,
-                          Clock::now()});
-  }
-  submitted_signal_.notify_all();
-  transport_->wake();
+  const std::lock_guard lock(mutex_);
+  const Ticket ticket = enqueue(std::move(task), after);
+  if (!submitted_.empty()) call_driver();
   return ticket;
 }
 
+Status Progress::run(std::unique_ptr<Task> task) {
+  Ticket own;
+  {
+    Lock lock(mutex_);
+    own = enqueue(std::move(task), nullptr);
+    if (driven_) {
+      call_driver();
+    } else if (!own.finished()) {
+      driven_ = true;
+      drive(lock, &own);
+      driven_ = false;
+      // Under the lock: the destructor waits for this thread to give the role back.
+      if (stopping_ || has_work()) role_signal_.notify_one();
+    }
+  }
+  return own.wait();
+}
+
+// Queues a task; after a failure its ticket has already ended. With the lock held.
+Ticket Progress::enqueue(std::unique_ptr<Task> task, const Ticket* after) {
+  Ticket ticket;
+  ticket.state_ = std::make_shared<Ticket::State>();
+  const auto now = Clock::now();
+  if (!failure_.ok()) {
+    ticket.state_->finish(failure_, now);
+    return ticket;
+  }
+  submitted_.push_back({std::move(task), ticket.state_,
+                        after != nullptr ? std::optional(*after) : std::nullopt, std::nullopt,
+                        now});
+  return ticket;
+}
+
+// Makes the driver look at what has been asked for. With the lock held.
+void Progress::call_driver() {
+  called_.store(true, std::memory_order_release);
+  if (driven_) {
+    transport_->wake();
+  } else {
+    role_signal_.notify_one();
+  }
+}
+
+// With the lock held, while nobody drives.
+bool Progress::has_work() const { return !submitted_.empty() || !active_.empty() || !cancel_.ok(); }
+
 void Progress::cancel(const Status& why) {
-  std::unique_lock lock(mutex_);
+  Lock lock(mutex_);
   cancel_ = why;
-  submitted_signal_.notify_all();
-  transport_->wake();
+  call_driver();
   cancelled_signal_.wait(lock, [&] { return cancel_.ok(); });
 }
 
@@ -116,73 +153,97 @@ TransferCounters Progress::counters() const {
 }
 
 void Progress::loop() {
+  Lock lock(mutex_);
   for (;;) {
-    Status cancel;
-    {
-      std::unique_lock lock(mutex_);
-      if (!adopt_submitted(lock)) break;
-      cancel = cancel_;
-    }
-    if (!cancel.ok()) {
-      fail_all(cancel);
-      const std::lock_guard lock(mutex_);
-      cancel_ = {};
-      cancelled_signal_.notify_all();
-      continue;
-    }
-    const bool moved = advance_all();
-    if (!moved) check_deadlines();
-    // Also when something moved: a task that always has work must not starve the transport.
-    if (!active_.empty()) transport_->progress(moved ? Duration::zero() : sleep_limit());
+    role_signal_.wait(lock, [&] { return !driven_ && (stopping_ || has_work()); });
+    driven_ = true;
+    if (stopping_) break;
+    drive(lock, nullptr);
+    driven_ = false;
   }
+  lock.unlock();
   fail_all(Status::cancelled("the world was closed while the task was in flight"));
   transport_->close(kCloseGrace);
+  lock.lock();
+  cancel_ = {};
+  cancelled_signal_.notify_all();
 }
 
-// Moves new tasks to the active list; sleeps while there is nothing to do. False: the end.
-bool Progress::adopt_submitted(std::unique_lock<std::mutex>& lock) {
-  if (active_.empty()) {
-    submitted_signal_.wait(lock, [&] { return stopping_ || !submitted_.empty() || !cancel_.ok(); });
+// Drives until `own` has ended or, without it, until nothing is left to do; in any case no longer
+// than until the end of the world. Called and left with the lock held and the role taken.
+void Progress::drive(Lock& lock, const Ticket* own) {
+  while (!stopping_ && !(own != nullptr && own->finished())) {
+    called_.store(false, std::memory_order_relaxed);
+    const Status cancel = cancel_;
+    if (cancel.ok()) adopt_submitted();
+    if (cancel.ok() && active_.empty()) return;
+    lock.unlock();
+    if (cancel.ok()) {
+      drive_tasks(own);
+    } else {
+      fail_all(cancel);
+    }
+    lock.lock();
+    if (cancel.ok()) continue;
+    cancel_ = {};
+    cancelled_signal_.notify_all();
   }
-  if (stopping_) return false;
+}
+
+void Progress::adopt_submitted() {
   for (Entry& entry : submitted_) {
     entry.last_moved = Clock::now();
     active_.push_back(std::move(entry));
   }
   submitted_.clear();
-  return true;
+}
+
+// Until the driver is called, its own task has ended or no task is left.
+void Progress::drive_tasks(const Ticket* own) {
+  while (!called_.load(std::memory_order_acquire)) {
+    const bool moved = advance_all();
+    if (!moved) check_deadlines();
+    if (active_.empty() || (own != nullptr && own->finished())) return;
+    // Also when something moved: a task that always has work must not starve the transport.
+    transport_->progress(moved ? Duration::zero() : sleep_limit());
+  }
 }
 
 // One turn for every task; true if anything moved.
 bool Progress::advance_all() {
   bool moved = false;
   for (std::size_t i = 0; i < active_.size();) {
-    Entry& entry = active_[i];
-    if (entry.after && !entry.after->finished()) {
-      entry.last_moved = Clock::now();
+    if (!advance(active_[i], &moved)) {
       ++i;
-      continue;
+    } else if (!active_.empty()) {
+      active_.erase(active_.begin() + static_cast<std::ptrdiff_t>(i));
     }
-    if (!entry.started) entry.started = Clock::now();
-    const auto result = entry.task->advance(*transport_);
-    if (!result.ok()) {
-      fail_all(result.status());
-      return true;
-    }
-    moved |= *result != Advance::idle;
-    if (*result == Advance::moved) entry.last_moved = Clock::now();
-    if (*result != Advance::finished) {
-      ++i;
-      continue;
-    }
-    {
-      const std::lock_guard lock(mutex_);
-      counters_ = transport_->counters();
-    }
-    entry.ticket->finish({}, *entry.started);
-    active_.erase(active_.begin() + static_cast<std::ptrdiff_t>(i));
   }
   return moved;
+}
+
+// One turn for one task; true if it has ended. A failure ends all of them.
+bool Progress::advance(Entry& entry, bool* moved) {
+  if (entry.after && !entry.after->finished()) {
+    entry.last_moved = Clock::now();
+    return false;
+  }
+  if (!entry.started) entry.started = Clock::now();
+  const auto result = entry.task->advance(*transport_);
+  if (!result.ok()) {
+    *moved = true;
+    fail_all(result.status());
+    return true;
+  }
+  *moved |= *result != Advance::idle;
+  if (*result == Advance::moved) entry.last_moved = Clock::now();
+  if (*result != Advance::finished) return false;
+  {
+    const std::lock_guard lock(mutex_);
+    counters_ = transport_->counters();
+  }
+  entry.ticket->finish({}, *entry.started);
+  return true;
 }
 
 void Progress::check_deadlines() {

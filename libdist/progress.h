@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The one communication thread of a rank. It owns the transport and advances tasks (an all-reduce,
-// a push, a server) without ever blocking in one of them. The first failure fails every task.
+// The communication of a rank: whoever drives owns the transport and advances tasks (an all-reduce,
+// a push, a server) without ever blocking in one of them. One thread drives at a time: a thread
+// that waits in run() while nobody else drives, otherwise the progress thread. The first failure
+// fails every task.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <memory>
@@ -24,7 +27,8 @@ enum class Advance : std::uint8_t {
   finished,  ///< the task is done
 };
 
-/// Work on the progress thread: a state machine over the transport.
+/// Work for whoever drives: a state machine over the transport. Its calls never overlap, but may
+/// come from different threads.
 class Task {
  public:
   virtual ~Task() = default;
@@ -47,9 +51,11 @@ class Task {
 /// The caller's end of a submitted task. Copyable; all copies see the same task.
 class Ticket {
  public:
-  /// Blocks until the task has ended. Bounded: the progress thread ends every task, by its deadline
-  /// at the latest.
+  /// Blocks until the task has ended. Bounded: the driver ends every task, by its deadline at the
+  /// latest.
   Status wait() const;
+  /// Blocks until the task has ended (true) or `deadline` has passed (false, the task goes on).
+  bool wait_until(TimePoint deadline) const;
   bool finished() const;
   /// When the task was first advanced and when it ended; only after finished().
   TimePoint started() const;
@@ -69,13 +75,15 @@ class Progress {
   /// Fails what is in flight, closes the transport with a short grace, joins the thread.
   ~Progress();
 
-  /// Hands a task to the thread. Tasks start in the order of submission, on every rank the same,
-  /// and are then advanced side by side; tasks on the same channel that must not interleave say so
-  /// by `after`: the task does not start before that one has ended. Thread-safe.
+  /// Hands a task to whoever drives, and returns. Tasks start in the order of submission, on every
+  /// rank the same, and are then advanced side by side; tasks on the same channel that must not
+  /// interleave say so by `after`: the task does not start before that one has ended. Thread-safe.
   Ticket submit(std::unique_ptr<Task> task, const Ticket* after = nullptr);
 
-  /// Runs the task to its end on the progress thread while the caller blocks.
-  Status run(std::unique_ptr<Task> task) { return submit(std::move(task)).wait(); }
+  /// submit() and wait() in one. Where nobody drives, the caller does so until this task has ended:
+  /// nobody needs to be woken up on the way. What others submit in the meantime is served by it
+  /// too, and left to the progress thread afterwards. Thread-safe.
+  Status run(std::unique_ptr<Task> task);
 
   /// Fails everything in flight with `why` and refuses what comes later; returns when no task and
   /// no operation uses anybody's memory any more. For owners that are destroyed half-way.
@@ -92,10 +100,17 @@ class Progress {
 
  private:
   struct Entry;
+  using Lock = std::unique_lock<std::mutex>;
 
   void loop();
-  bool adopt_submitted(std::unique_lock<std::mutex>& lock);
+  Ticket enqueue(std::unique_ptr<Task> task, const Ticket* after);
+  void call_driver();
+  bool has_work() const;
+  void drive(Lock& lock, const Ticket* own);
+  void adopt_submitted();
+  void drive_tasks(const Ticket* own);
   bool advance_all();
+  bool advance(Entry& entry, bool* moved);
   void check_deadlines();
   Duration sleep_limit() const;
   void fail_all(const Status& why);
@@ -103,14 +118,16 @@ class Progress {
   std::unique_ptr<Transport> transport_;
   const Duration timeout_;
   mutable std::mutex mutex_;
-  std::condition_variable submitted_signal_;
+  std::condition_variable role_signal_;  // the progress thread may have to take the role
   std::condition_variable cancelled_signal_;
-  std::deque<Entry> submitted_;  // guarded by mutex_
-  Status failure_;               // guarded by mutex_
-  Status cancel_;                // guarded by mutex_; asked for and not yet carried out
-  TransferCounters counters_;    // guarded by mutex_
-  bool stopping_ = false;        // guarded by mutex_
-  std::vector<Entry> active_;    // of the progress thread alone
+  std::deque<Entry> submitted_;       // guarded by mutex_
+  Status failure_;                    // guarded by mutex_
+  Status cancel_;                     // guarded by mutex_; asked for and not yet carried out
+  TransferCounters counters_;         // guarded by mutex_
+  bool stopping_ = false;             // guarded by mutex_
+  bool driven_ = false;               // guarded by mutex_; somebody has the role
+  std::atomic<bool> called_ = false;  // written under mutex_; the driver is to look under the lock
+  std::vector<Entry> active_;         // of whoever drives; guarded by mutex_ while nobody does
   std::thread thread_;
 };
 

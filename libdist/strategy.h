@@ -15,12 +15,17 @@ namespace dist {
 
 /// What one step of one rank cost. Times are wall clock of this rank.
 struct StepReport {
-  std::uint64_t step = 0;          ///< 0 for the first
-  Bytes bytes_sent;                ///< payload this rank sent in the step, also as a server
+  std::uint64_t step = 0;      ///< 0 for the first
+  std::string_view algorithm;  ///< how gradients were exchanged: "fused sweep", "ring", ...
+  Bytes bytes_sent;  ///< payload this rank sent in the step, also as a server; within a host also
+                     ///< what the others read out of its arena
   Duration communication_busy{0};  ///< some exchange of the step was in flight
   Duration communication_exposed{
       0};              ///< finish_step() waited for the exchange: not hidden behind compute
-  Duration update{0};  ///< time in the update on the caller's thread (0 when a server does it)
+  Duration update{0};  ///< time in the update on the caller's thread (0 when a server does it); of
+                       ///< the fused sweep the whole sweep: reading the gradients is part of it
+  Bytes memory_saved;  ///< parameters and optimizer state that this rank does without since ranks
+                       ///< share or split them, on average over the ranks
   std::uint64_t staleness = 0;  ///< async: versions applied between this worker's pull and its push
 };
 

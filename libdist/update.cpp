@@ -1,79 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// One loop a rule and element type. Hyper-parameters are converted to the element type once, so
-// that a range gives the same bits however it is cut.
+// Rules by name, and the state that an update keeps; its arithmetic is in update_loops.cpp.
 #include "libdist/update.h"
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
+#include <vector>
+
 #include "libdist/check.h"
+#include "libdist/memory/reduce.h"
+#include "libdist/update_loops.h"
 
 namespace dist {
 namespace {
 
-template <typename T>
-struct Views {
-  T* parameters;
-  const T* gradients;
-  T* velocity;  // nullptr for a rule without state
-  std::size_t elems;
-  T scale;
-};
-
-template <typename T>
-void run(const Sgd& rule, const Views<T>& v) {
-  T* __restrict p = v.parameters;
-  const T* __restrict gradient = v.gradients;
-  const T scale = v.scale;
-  const T rate = static_cast<T>(rule.learning_rate);
-  const T decay = static_cast<T>(rule.weight_decay);
-  for (std::size_t i = 0; i < v.elems; ++i) {
-    const T g = scale * gradient[i] + decay * p[i];
-    p[i] -= rate * g;
-  }
-}
-
-template <typename T>
-void run(const Momentum& rule, const Views<T>& v) {
-  T* __restrict p = v.parameters;
-  const T* __restrict gradient = v.gradients;
-  T* __restrict velocity = v.velocity;
-  const T scale = v.scale;
-  const T rate = static_cast<T>(rule.learning_rate);
-  const T momentum = static_cast<T>(rule.momentum);
-  const T decay = static_cast<T>(rule.weight_decay);
-  for (std::size_t i = 0; i < v.elems; ++i) {
-    const T g = scale * gradient[i] + decay * p[i];
-    velocity[i] = momentum * velocity[i] + g;
-    p[i] -= rate * velocity[i];
-  }
-}
-
-template <typename T>
-void run(const Nesterov& rule, const Views<T>& v) {
-  T* __restrict p = v.parameters;
-  const T* __restrict gradient = v.gradients;
-  T* __restrict velocity = v.velocity;
-  const T scale = v.scale;
-  const T rate = static_cast<T>(rule.learning_rate);
-  const T momentum = static_cast<T>(rule.momentum);
-  const T decay = static_cast<T>(rule.weight_decay);
-  for (std::size_t i = 0; i < v.elems; ++i) {
-    const T g = scale * gradient[i] + decay * p[i];
-    velocity[i] = momentum * velocity[i] + g;
-    p[i] -= rate * (g + momentum * velocity[i]);
-  }
-}
-
-template <typename T>
-void apply_typed(const UpdateRule& rule, std::span<std::byte> parameters,
-                 std::span<const std::byte> gradients, std::byte* state, std::uint64_t first,
-                 double scale) {
-  const Views<T> views{reinterpret_cast<T*>(parameters.data()),
-                       reinterpret_cast<const T*>(gradients.data()),
-                       state != nullptr ? reinterpret_cast<T*>(state) + first : nullptr,
-                       parameters.size() / sizeof(T), static_cast<T>(scale)};
-  std::visit([&](const auto& chosen) { run<T>(chosen, views); }, rule);
-}
+constexpr std::size_t kBlockBytes = 4096;
 
 bool has_state(const UpdateRule& rule) { return !std::holds_alternative<Sgd>(rule); }
 
@@ -102,6 +44,10 @@ Updater::Updater(UpdateRule rule, Elems elems, DType dtype) : Updater(rule, elem
 }
 
 Result<Updater> Updater::create(UpdateRule rule, Elems elems, DType dtype, Bytes alias_window) {
+  if (!can_train(dtype)) {
+    return Status::invalid_argument(
+        fmt::format("update: parameters are f32 or f64, not {}", name_of(dtype)));
+  }
   Mapping state;
   if (has_state(rule)) {
     auto mapped = Mapping::map(bytes_of(elems, dtype), alias_window);
@@ -113,16 +59,41 @@ Result<Updater> Updater::create(UpdateRule rule, Elems elems, DType dtype, Bytes
 
 void Updater::apply(std::span<std::byte> parameters, std::span<const std::byte> gradients,
                     std::uint64_t first, double gradient_scale) {
+  const std::array<std::span<const std::byte>, 1> one = {gradients};
+  apply_sum(parameters, one, first, gradient_scale);
+}
+
+void Updater::apply_sum(std::span<std::byte> parameters,
+                        std::span<const std::span<const std::byte>> gradients, std::uint64_t first,
+                        double gradient_scale) {
   const auto elems = parameters.size() / size_of(dtype_);
-  DIST_ASSERT(parameters.size() == gradients.size(), "update: the spans differ in size");
+  DIST_ASSERT(!gradients.empty(), "update: there is no gradient");
+  for (const auto& gradient : gradients) {
+    DIST_ASSERT(parameters.size() == gradient.size(), "update: the spans differ in size");
+  }
   DIST_ASSERT(parameters.size() % size_of(dtype_) == 0, "update: not whole elements");
   DIST_ASSERT(first <= elems_.value && elems <= elems_.value - first,
               "update: the range lies outside the updater's elements");
-  std::byte* state = state_.bytes().empty() ? nullptr : state_.bytes().data();
-  if (dtype_ == DType::f64) {
-    apply_typed<double>(rule_, parameters, gradients, state, first, gradient_scale);
-  } else {
-    apply_typed<float>(rule_, parameters, gradients, state, first, gradient_scale);
+  std::byte* velocity =
+      has_state(rule_) ? state_.bytes().data() + first * size_of(dtype_) : nullptr;
+  if (gradients.size() <= kMostSummands) {
+    update_on(best_instruction_set(), rule_, dtype_, parameters, gradients, velocity,
+              gradient_scale);
+    return;
+  }
+  // More streams than a processor follows well: sums of a block stay in the first-level cache.
+  alignas(64) std::array<std::byte, kBlockBytes> block;
+  std::vector<std::span<const std::byte>> sources(gradients.size());
+  for (std::size_t at = 0; at < parameters.size(); at += kBlockBytes) {
+    const auto length = std::min(kBlockBytes, parameters.size() - at);
+    for (std::size_t k = 0; k < gradients.size(); ++k) {
+      sources[k] = gradients[k].subspan(at, length);
+    }
+    const std::array<std::span<std::byte>, 1> out = {std::span(block).first(length)};
+    reduce_in_order(out, sources, dtype_, Reduction::sum);
+    const std::array<std::span<const std::byte>, 1> sum = {out.front()};
+    update_on(best_instruction_set(), rule_, dtype_, parameters.subspan(at, length), sum,
+              velocity != nullptr ? velocity + at : nullptr, gradient_scale);
   }
 }
 

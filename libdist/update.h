@@ -63,6 +63,15 @@ class Updater {
   void apply(std::span<std::byte> parameters, std::span<const std::byte> gradients,
              std::uint64_t first, double gradient_scale);
 
+  /// The same with the sum of several gradients, in their order, in one pass over memory: the bits
+  /// of reduce_in_order() followed by apply().
+  void apply_sum(std::span<std::byte> parameters,
+                 std::span<const std::span<const std::byte>> gradients, std::uint64_t first,
+                 double gradient_scale);
+
+  /// Memory of the state, touched or not.
+  Bytes state_bytes() const { return Bytes(state_.bytes().size()); }
+
   const UpdateRule& rule() const { return rule_; }
   void set_learning_rate(double learning_rate);
 

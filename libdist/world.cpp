@@ -5,6 +5,8 @@
 
 #include <filesystem>
 
+#include "libdist/operation_order.h"
+
 namespace dist {
 namespace {
 
@@ -39,6 +41,7 @@ struct World::State {
   Options options;
   Trace trace;
   Log log;
+  OperationOrder operation_order;
   Progress progress;  // last: its thread ends before what it writes to
 };
 
@@ -56,6 +59,7 @@ World World::over(std::unique_ptr<Transport> transport, Options options) {
 const Options& World::options() const { return state_->options; }
 std::string_view World::transport_name() const { return state_->progress.transport().name(); }
 Progress& World::progress() const { return state_->progress; }
+OperationOrder& World::operation_order() const { return state_->operation_order; }
 Trace& World::trace() const { return state_->trace; }
 const Log& World::log() const { return state_->log; }
 

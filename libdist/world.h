@@ -13,6 +13,8 @@
 
 namespace dist {
 
+class OperationOrder;
+
 class World {
  public:
   /// Joins the world that mpirun, srun or distrun started, or stands alone; options from the
@@ -38,6 +40,8 @@ class World {
   std::string_view transport_name() const;
 
   Progress& progress() const;
+  /// Of the operations of this world's groups; strategies chain theirs themselves.
+  OperationOrder& operation_order() const;
   Trace& trace() const;
   const Log& log() const;
 

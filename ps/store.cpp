@@ -120,7 +120,7 @@ void Store::update_chunk(std::size_t at, const std::vector<int>& ordered, Range 
           entries_[at].contributions[from].data.subspan(skipped * elem_bytes, elems * elem_bytes);
     }
     const auto sum = std::span(block_).first(elems * elem_bytes);
-    sum_in_order(sum, sources, options_.dtype);
+    reduce_in_order({&sum, 1}, sources, options_.dtype, Reduction::sum);
     updater_.apply(parameters(at).subspan(skipped * elem_bytes, elems * elem_bytes), sum,
                    piece(at).local.begin + skipped, scale);
   }

@@ -15,6 +15,10 @@ dist::Result<std::unique_ptr<Network>> make_network(std::string_view backend, co
     return dist::Status::invalid_argument(
         fmt::format("batch is {}; it must be in [1, {}]", options.batch, kLargestBatch));
   }
+  if (!dist::can_train(options.dtype)) {
+    return dist::Status::invalid_argument(fmt::format(
+        "backend {}: parameters are f32 or f64, not {}", backend, dist::name_of(options.dtype)));
+  }
   if (backend == "ref") return make_ref_network(graph, options);
   if (backend == "onednn") return make_onednn_network(graph, options);
   if (backend == "replay") return make_replay_network(graph, options);

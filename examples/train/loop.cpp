@@ -57,6 +57,9 @@ class Loop {
     measured_.wall_s += step_ms / 1e3;
     measured_.exposed_ms += milliseconds(report.communication_exposed);
     measured_.busy_ms += milliseconds(report.communication_busy);
+    measured_.update_ms += milliseconds(report.update);
+    measured_.algorithm = report.algorithm;
+    measured_.memory_saved_bytes = static_cast<double>(report.memory_saved.value);
     measured_.bytes_sent_per_step += static_cast<double>(report.bytes_sent.value);
     const auto layers = replica_.network->layer_times();
     measured_.layers.resize(layers.size());
@@ -72,6 +75,7 @@ class Loop {
     const auto steps = static_cast<double>(options_.steps);
     measured_.exposed_ms /= steps;
     measured_.busy_ms /= steps;
+    measured_.update_ms /= steps;
     measured_.bytes_sent_per_step /= steps;
     for (nn::LayerTime& layer : measured_.layers) {
       layer.forward_ns /= steps;

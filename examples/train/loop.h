@@ -15,8 +15,11 @@ struct Measurements {
   std::vector<double> step_ms;  ///< one a timed step
   double exposed_ms = 0;        ///< mean a step: finish_step() waited for the exchange
   double busy_ms = 0;           ///< mean a step: some exchange was in flight
+  double update_ms = 0;         ///< mean a step: this rank updated parameters
+  std::string algorithm;        ///< of the last step's exchange; "" where a server does it
   double bytes_sent_per_step = 0;
-  double loss_first = 0;  ///< of the very first step, warm-up included
+  double memory_saved_bytes = 0;  ///< a rank; StepReport::memory_saved
+  double loss_first = 0;          ///< of the very first step, warm-up included
   double loss_last = 0;
   std::vector<nn::LayerTime> layers;  ///< mean a step; empty unless a profile was asked for
 };

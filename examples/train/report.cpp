@@ -86,7 +86,10 @@ dist::Result<std::vector<std::uint64_t>> sum_histograms(const Replica& replica, 
   std::vector<double> sums(length, 0.0);
   const auto mine = replica.strategy->staleness_histogram();
   std::copy(mine.begin(), mine.end(), sums.begin());
-  if (length > 0) DIST_TRY_BECAUSE(dist::all_reduce(world, std::span(sums)), "staleness");
+  if (length == 0) return std::vector<std::uint64_t>();
+  const auto group = dist::make_group(world);
+  DIST_TRY(group);
+  DIST_TRY_BECAUSE((*group)->all_reduce(sums), "staleness");
   return std::vector<std::uint64_t>(sums.begin(), sums.end());
 }
 
@@ -116,7 +119,9 @@ dist::Result<std::vector<std::vector<double>>> gather(dist::World& world,
   const std::size_t n = mine.size();
   std::vector<double> all(n * static_cast<std::size_t>(world.ranks()), 0.0);
   std::copy(mine.begin(), mine.end(), all.begin() + static_cast<std::ptrdiff_t>(n) * world.rank());
-  DIST_TRY(dist::all_reduce(world, std::span(all)));
+  const auto group = dist::make_group(world);
+  DIST_TRY(group);
+  DIST_TRY((*group)->all_reduce(all));
   std::vector<std::vector<double>> rows;
   for (auto at = all.begin(); at != all.end(); at += static_cast<std::ptrdiff_t>(n)) {
     rows.emplace_back(at, at + static_cast<std::ptrdiff_t>(n));
@@ -157,6 +162,9 @@ dist::Result<Report> make_report(const TrainOptions& options, const Replica& rep
   report.step_ms_median = median(measured.step_ms);
   report.exposed_ms = measured.exposed_ms;
   report.busy_ms = measured.busy_ms;
+  report.update_ms = measured.update_ms;
+  report.algorithm = measured.algorithm;
+  report.memory_saved_bytes = measured.memory_saved_bytes;
   return report;
 }
 
@@ -177,7 +185,7 @@ dist::Status append_record(const TrainOptions& options, const Report& report) {
       {"placement",
        options.world.placement == dist::Placement::dedicated ? "dedicated" : "colocated"},
       {"staleness_bound", staleness_bound(options)},
-      {"algorithm", options.world.algorithm},
+      {"algorithm", report.algorithm},
       {"launcher", dist::name_of(options.world.launcher)},
       {"batch", options.batch},
       {"image", options.image},
@@ -194,8 +202,10 @@ dist::Status append_record(const TrainOptions& options, const Report& report) {
       {"step_ms_median", report.step_ms_median},
       {"exposed_communication_ms", report.exposed_ms},
       {"communication_busy_ms", report.busy_ms},
+      {"update_ms", report.update_ms},
       {"bytes_sent_per_step", report.bytes_sent_per_step},
       {"peak_memory_bytes", values ? json(report.peak_memory_bytes) : json()},
+      {"memory_saved_bytes", report.memory_saved_bytes},
       {"parameters", report.parameters},
       {"loss_first", values ? json(report.loss_first) : json()},
       {"loss_last", values ? json(report.loss_last) : json()},
@@ -220,13 +230,14 @@ std::string summary(const TrainOptions& options, const Report& report) {
       "{}: {}, {} worker{} over {}, {} {}, batch {} a worker, image {}\n"
       "  {:.2f} +- {:.2f} images/s ({}; {} steps after {} of warm-up)\n"
       "  step {:.2f} ms (median); communication {:.2f} ms in flight, {:.2f} ms exposed; "
-      "{:.3f} MB sent a rank\n",
+      "{:.3f} MB sent a rank{}\n",
       options.model, options.strategy, report.workers, report.workers == 1 ? "" : "s",
       report.transport, options.backend, options.precision, options.batch, options.image,
       report.images_per_second, report.images_per_second_se,
       options.replays() ? "emulated: computing replayed, communication real" : "measured",
       options.steps, options.warmup, report.step_ms_median, report.busy_ms, report.exposed_ms,
-      report.bytes_sent_per_step / 1e6);
+      report.bytes_sent_per_step / 1e6,
+      report.algorithm.empty() ? "" : fmt::format("; {}", report.algorithm));
   if (!options.replays()) {
     text +=
         fmt::format("  loss {:.6f} -> {:.6f}; {} parameters, hash {:016x}{}\n", report.loss_first,

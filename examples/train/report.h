@@ -26,7 +26,10 @@ struct Report {
   double step_ms_median = 0;
   double exposed_ms = 0;
   double busy_ms = 0;
+  double update_ms = 0;
+  std::string algorithm;
   double bytes_sent_per_step = 0;  ///< mean over ranks
+  double memory_saved_bytes = 0;   ///< a rank, by what ranks share or split
   double loss_first = 0;           ///< mean over workers
   double loss_last = 0;
   double peak_memory_bytes = 0;  ///< sum over ranks

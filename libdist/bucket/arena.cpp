@@ -22,6 +22,11 @@ Result<Arena> Arena::create(std::vector<Parameter> parameters, ArenaOptions opti
   if (parameters.empty()) return Status::invalid_argument("arena: there are no parameters");
   Arena arena;
   arena.dtype_ = parameters.front().dtype;
+  if (!can_train(arena.dtype_)) {
+    return Status::invalid_argument(
+        fmt::format("arena: parameter '{}' is {}; parameters are f32 or f64",
+                    parameters.front().name, name_of(arena.dtype_)));
+  }
   const auto alignment_elems = kAlignmentBytes / size_of(arena.dtype_);
   std::set<std::string> names;
   std::uint64_t next = 0;
@@ -48,9 +53,13 @@ Result<Arena> Arena::create(std::vector<Parameter> parameters, ArenaOptions opti
 
   const auto arena_bytes = bytes_of(arena.elems_, arena.dtype_);
   arena.alias_window_ = options.alias_window;
-  auto parameter_memory = Mapping::map(arena_bytes, options.alias_window);
+  const auto map = [&] {
+    return options.alias_window.value == 0 ? Mapping::map_shareable(arena_bytes)
+                                           : Mapping::map(arena_bytes, options.alias_window);
+  };
+  auto parameter_memory = map();
   DIST_TRY_BECAUSE(parameter_memory, "arena");
-  auto gradient_memory = Mapping::map(arena_bytes, options.alias_window);
+  auto gradient_memory = map();
   DIST_TRY_BECAUSE(gradient_memory, "arena");
   arena.parameter_memory_ = *std::move(parameter_memory);
   arena.gradient_memory_ = *std::move(gradient_memory);

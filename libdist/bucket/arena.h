@@ -53,6 +53,11 @@ class Arena {
   std::span<std::byte> parameters(Range range) const { return bytes(parameter_memory_, range); }
   std::span<std::byte> gradients(Range range) const { return bytes(gradient_memory_, range); }
 
+  /// The memory itself, for exchanges that let ranks of one host reach each other's arenas in
+  /// place.
+  Mapping& parameter_memory() { return parameter_memory_; }
+  const Mapping& gradient_memory() const { return gradient_memory_; }
+
   /// Typed views of one parameter; T must match dtype().
   template <typename T>
   std::span<T> parameter_span(std::size_t index) const {

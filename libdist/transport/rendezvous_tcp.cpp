@@ -28,6 +28,7 @@ using tcp::Endpoint;
 
 constexpr std::size_t kAddressBytes = 64;  // text, padded with zeros
 constexpr Duration kStep = std::chrono::milliseconds(20);
+constexpr Duration kPumpEvery = std::chrono::milliseconds(2);  // what Asio does not watch
 
 using AddressText = std::array<std::byte, kAddressBytes>;
 
@@ -61,12 +62,12 @@ struct Meeting {
 
   bool late() const { return Clock::now() >= deadline; }
 
-  // Lets things happen until `done` or the deadline.
+  // Lets things happen until `done`, which is asked every now and then, or the deadline.
   template <typename Done>
   bool run_until(Done done) {
     while (!done()) {
       if (late()) return false;
-      context.run_one_for(std::min<Duration>(kStep, deadline - Clock::now()));
+      context.run_one_for(std::min<Duration>(kPumpEvery, deadline - Clock::now()));
     }
     return true;
   }
@@ -123,7 +124,8 @@ class Host {
   struct Guest {
     Guest(tcp::Socket socket, const tcp::Identity& identity, const Endpoint& remote, Host& host)
         : seen_at(remote.address()),
-          connection(std::move(socket), identity, host.operations_, host.counters_, nullptr),
+          connection(tcp::detach(std::move(socket), host.meeting_.options.timeout), identity,
+                     host.operations_, host.counters_, nullptr),
           receiving(connection.receive(text, wire::FrameType::address)) {}
 
     tcp::asio::ip::address seen_at;
@@ -138,17 +140,16 @@ class Host {
     tcp::ErrorCodeOf code;
     const auto remote = socket.remote_endpoint(code);
     if (code) return;
-    tcp::tune(socket, meeting_.options.timeout);
     const auto identity = meeting_.identity(static_cast<Rank>(hello.rank));
     guests_.push_back(std::make_unique<Guest>(std::move(socket), identity, remote, *this));
     present_[hello.rank] = guests_.back().get();
   }
 
-  // Guests that failed lose their place but stay alive: a handler may still know them.
   bool all_told() {
     bool all = true;
     for (std::size_t rank = 1; rank < present_.size(); ++rank) {
       Guest*& guest = present_[rank];
+      if (guest != nullptr && !guest->address) guest->connection.pump();
       if (guest != nullptr && !guest->address && operations_.finished(guest->receiving)) {
         const auto received = operations_.take(guest->receiving);
         if (received.ok()) guest->address = read_address(guest->text, guest->seen_at);
@@ -183,11 +184,14 @@ class Host {
       present_[rank]->sending = present_[rank]->connection.send(text, wire::FrameType::table);
     }
     for (std::size_t rank = 1; rank < present_.size(); ++rank) {
-      const auto sending = present_[rank]->sending;
-      if (!meeting_.run_until([&] { return operations_.finished(sending); })) {
+      Guest& guest = *present_[rank];
+      const auto told = [&] {
+        return guest.connection.pump(), operations_.finished(guest.sending);
+      };
+      if (!meeting_.run_until(told)) {
         return Status::timed_out(fmt::format("rank {} did not take the table of addresses", rank));
       }
-      DIST_TRY_BECAUSE(operations_.take(sending), "table of addresses");
+      DIST_TRY_BECAUSE(operations_.take(guest.sending), "table of addresses");
     }
     return table;
   }
@@ -238,13 +242,11 @@ class Visitor {
   }
 
   Result<std::vector<Endpoint>> exchange(tcp::Socket socket) {
-    tcp::tune(socket, meeting_.options.timeout);
-    connections_.push_back(std::make_unique<tcp::Connection>(
-        std::move(socket), meeting_.identity(0), operations_, counters_, nullptr));
-    tcp::Connection& connection = *connections_.back();
+    tcp::Connection connection(tcp::detach(std::move(socket), meeting_.options.timeout),
+                               meeting_.identity(0), operations_, counters_, nullptr);
     const auto sending = connection.send(own_, wire::FrameType::address);
     const auto receiving = connection.receive(table_, wire::FrameType::table);
-    meeting_.run_until([&] { return operations_.finished(receiving); });
+    meeting_.run_until([&] { return connection.pump(), operations_.finished(receiving); });
     connection.fail(Status::timed_out("rank 0 did not send the table: some ranks have not come"));
     static_cast<void>(operations_.take(sending));  // the table says it all
     DIST_TRY(operations_.take(receiving));
@@ -267,7 +269,6 @@ class Visitor {
   TransferCounters counters_;
   AddressText own_{};
   std::vector<std::byte> table_;
-  std::vector<std::unique_ptr<tcp::Connection>> connections_;  // handlers may know the ended ones
 };
 
 class TableRendezvous final : public Rendezvous {

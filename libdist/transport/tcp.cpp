@@ -2,13 +2,17 @@
 #include "libdist/transport/tcp.h"
 
 #include <fmt/format.h>
+#include <poll.h>
+#include <sched.h>
+#include <sys/eventfd.h>
 
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <boost/asio/executor_work_guard.hpp>
-#include <boost/asio/post.hpp>
+#include <boost/asio/io_context.hpp>
+#include <cerrno>
 #include <chrono>
+#include <cstring>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -21,31 +25,48 @@
 namespace dist {
 namespace {
 
-constexpr int kHandlersATurn = 64;
+// About what sleeping and being woken up costs on a virtual machine.
 constexpr Duration kLongestSpin = std::chrono::microseconds(50);
-constexpr Duration kFirstSpin = std::chrono::microseconds(5);
+// Callers may say "for ever"; a timespec cannot.
+constexpr Duration kLongestIdle = std::chrono::hours(1);
 constexpr Duration kDestructorGrace = std::chrono::milliseconds(100);
 constexpr Duration kDrainStep = std::chrono::microseconds(200);
 
+timespec as_timespec(Duration duration) {
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(duration);
+  return {static_cast<time_t>(seconds.count()), static_cast<long>((duration - seconds).count())};
+}
+
+int ranks_here(const Options& options) {
+  return options.one_host ? options.ranks : options.local_ranks;
+}
+
+bool wants_checksums(const std::string& choice, int socket) {
+  return choice == "on" || (choice == "remote" && !tcp::stays_on_this_host(socket));
+}
+
 class TcpTransport final : public Transport {
  public:
-  TcpTransport(const Options& options, std::unique_ptr<tcp::asio::io_context> context,
-               tcp::Links links)
+  TcpTransport(const Options& options, FileDescriptor wake_event, tcp::Links links)
       : rank_(options.rank),
         ranks_(options.ranks),
-        context_(std::move(context)),
-        work_(context_->get_executor()),
-        connections_(static_cast<std::size_t>(options.ranks)) {
-    context_->restart();
+        wake_event_(std::move(wake_event)),
+        connections_(static_cast<std::size_t>(options.ranks)),
+        crowded_(ranks_here(options) > static_cast<int>(std::thread::hardware_concurrency())) {
     for (Rank peer = 0; peer < ranks_; ++peer) {
       for (std::size_t channel = 0; channel < kChannels; ++channel) {
         auto& socket = links[static_cast<std::size_t>(peer)][channel];
         if (!socket) continue;
-        tcp::tune(*socket, options.timeout);
+        auto detached = tcp::detach(*std::move(socket), options.timeout);
+        const tcp::Identity identity{options.job,
+                                     0,
+                                     rank_,
+                                     peer,
+                                     static_cast<Channel>(channel),
+                                     wants_checksums(options.tcp_checksum, detached.number())};
         connections_[static_cast<std::size_t>(peer)][channel] = std::make_unique<tcp::Connection>(
-            *std::move(socket),
-            tcp::Identity{options.job, 0, rank_, peer, static_cast<Channel>(channel)}, operations_,
-            counters_, [this, peer](const Status& why) { distrust(peer, why); });
+            std::move(detached), identity, operations_, counters_,
+            [this, peer](const Status& why) { distrust(peer, why); });
       }
     }
   }
@@ -58,31 +79,41 @@ class TcpTransport final : public Transport {
   TransferCounters counters() const override { return counters_; }
 
   Operation send(Rank to, Channel channel, std::span<const std::byte> bytes) override {
-    return connection(to, channel).send(bytes);
+    tcp::Connection& chosen = connection(to, channel);
+    const bool was_busy = chosen.busy();
+    const auto operation = chosen.send(bytes);
+    if (!was_busy && chosen.busy()) busy_.push_back(&chosen);
+    return operation;
   }
   Operation receive(Rank from, Channel channel, std::span<std::byte> bytes) override {
-    return connection(from, channel).receive(bytes);
+    tcp::Connection& chosen = connection(from, channel);
+    const bool was_busy = chosen.busy();
+    const auto operation = chosen.receive(bytes);
+    if (!was_busy && chosen.busy()) busy_.push_back(&chosen);
+    return operation;
   }
 
   void progress(Duration idle) override {
+    if (pump() || idle <= Duration::zero()) return;
     const auto start = Clock::now();
-    if (run_ready() || idle <= Duration::zero()) return;
-    while (Clock::now() - start < std::min(spin_, idle)) {
-      if (!run_ready()) continue;
-      spin_ = std::min(2 * spin_, kLongestSpin);
-      return;
+    watch();
+    const auto spin_end = start + std::min(spin_, idle);
+    for (auto now = start; now < spin_end; now = Clock::now()) {
+      if (woken_.exchange(false) || (is_ready() && pump())) return;
+      // Whom this rank waits for may need this core.
+      if (crowded_) ::sched_yield();
     }
-    const bool moved = context_->run_one_for(idle) > 0;
-    if (moved) run_ready();
-    // Spinning pays only where what was waited for comes at once.
-    spin_ =
-        moved && Clock::now() - start < 2 * kLongestSpin ? std::max(spin_, kFirstSpin) : spin_ / 2;
+    sleep(std::min(idle, kLongestIdle));
+    const bool moved = pump();
+    // Spinning pays only where what is waited for comes at once.
+    spin_ = moved && Clock::now() - start < kLongestSpin ? kLongestSpin : spin_ / 2;
   }
 
-  // One post is enough until it has been run.
+  // Who is not asleep looks at woken_ before it goes to sleep.
   void wake() override {
-    if (wake_posted_.exchange(true)) return;
-    tcp::asio::post(*context_, [this] { wake_posted_.store(false); });
+    if (woken_.exchange(true) || !asleep_.load()) return;
+    const std::uint64_t one = 1;
+    [[maybe_unused]] const auto written = ::write(wake_event_.number(), &one, sizeof one);
   }
 
   bool finished(Operation operation) const override { return operations_.finished(operation); }
@@ -129,26 +160,49 @@ class TcpTransport final : public Transport {
     for (auto& connection : connections_[static_cast<std::size_t>(peer)]) connection->fail(why);
   }
 
-  // Runs what is ready, but returns as soon as an operation has ended: somebody waits for it.
-  bool run_ready() {
-    const auto in_flight = operations_.in_flight();
-    int handlers = 0;
-    while (handlers < kHandlersATurn && operations_.in_flight() >= in_flight &&
-           context_->poll_one() > 0) {
-      ++handlers;
+  // One turn for every connection that has something to do.
+  bool pump() {
+    bool moved = false;
+    for (std::size_t i = 0; i < busy_.size(); ++i) moved |= busy_[i]->pump();
+    if (moved) std::erase_if(busy_, [](const tcp::Connection* c) { return !c->busy(); });
+    return moved;
+  }
+
+  void watch() {
+    watched_.clear();
+    watched_.push_back({wake_event_.number(), POLLIN, 0});
+    for (const auto* c : busy_) watched_.push_back({c->number(), c->events(), 0});
+  }
+
+  // Asked before reading: a look that finds nothing takes no lock that the kernel needs to deliver.
+  bool is_ready() { return ::poll(watched_.data() + 1, watched_.size() - 1, 0) > 0; }
+
+  // Until a connection is ready or wake() is called; after watch().
+  void sleep(Duration longest) {
+    asleep_.store(true);
+    if (!woken_.load()) {
+      const auto timeout = as_timespec(longest);
+      ::ppoll(watched_.data(), watched_.size(), &timeout, nullptr);
     }
-    return handlers > 0;
+    asleep_.store(false);
+    woken_.store(false);
+    if (watched_.front().revents == 0) return;
+    std::uint64_t count = 0;
+    [[maybe_unused]] const auto got = ::read(wake_event_.number(), &count, sizeof count);
   }
 
   Rank rank_;
   int ranks_;
-  std::unique_ptr<tcp::asio::io_context> context_;
-  tcp::asio::executor_work_guard<tcp::asio::io_context::executor_type> work_;
+  FileDescriptor wake_event_;
   OperationTable operations_;
   TransferCounters counters_;
   std::vector<std::array<std::unique_ptr<tcp::Connection>, kChannels>> connections_;
-  Duration spin_ = kFirstSpin;
-  std::atomic<bool> wake_posted_ = false;
+  std::vector<tcp::Connection*> busy_;  // those with operations in flight, and a few more
+  std::vector<pollfd> watched_;
+  bool crowded_;
+  Duration spin_ = kLongestSpin;
+  std::atomic<bool> woken_ = false;
+  std::atomic<bool> asleep_ = false;
   bool closed_ = false;
 };
 
@@ -156,19 +210,23 @@ Result<std::unique_ptr<Transport>> open(const Options& options) {
   const auto deadline = Clock::now() + options.connect_timeout;
   const auto address = listening_address(options);
   DIST_TRY(address);
-  auto context = std::make_unique<tcp::asio::io_context>(1);
+  tcp::asio::io_context context(1);  // for the start alone: after it the sockets are polled
   tcp::Links links(static_cast<std::size_t>(options.ranks));
   if (options.ranks > 1) {
-    auto listener = tcp::Listener::open(*context, *address);
+    auto listener = tcp::Listener::open(context, *address);
     DIST_TRY(listener);
     const auto rendezvous = open_rendezvous(options, (*listener)->endpoint(), deadline);
     DIST_TRY(rendezvous);
-    auto connected = tcp::connect_all(*context, options, **listener, **rendezvous, deadline);
+    auto connected = tcp::connect_all(context, options, **listener, **rendezvous, deadline);
     DIST_TRY(connected);
     links = *std::move(connected);
   }
+  FileDescriptor wake_event(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!wake_event.valid()) {
+    return Status::resource(fmt::format("cannot make an event: {}", std::strerror(errno)));
+  }
   return std::unique_ptr<Transport>(
-      std::make_unique<TcpTransport>(options, std::move(context), std::move(links)));
+      std::make_unique<TcpTransport>(options, std::move(wake_event), std::move(links)));
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reading and writing go as far as the kernel lets them, up to a budget a turn, and then wait for
-// readiness. Every operation in flight has such a wait, so the end of the peer is always noticed.
+// Header, body and trailer go between the socket and the caller's memory in one call, without a
+// copy in between.
 #include "libdist/transport/tcp_connection.h"
 
 #include <fmt/format.h>
@@ -11,45 +11,63 @@
 #include <sys/socket.h>
 
 #include <algorithm>
-#include <boost/asio/buffer.hpp>
-#include <boost/asio/error.hpp>
+#include <cerrno>
+#include <cstring>
 #include <utility>
 
+#include "libdist/transport/tcp_socket.h"
 #include "libdist/wire/crc32c.h"
 
 namespace dist::tcp {
 namespace {
 
-// One connection's share of a turn, so that the others are not starved.
-constexpr std::size_t kBudgetBytes = std::size_t{4} << 20;
-
-bool would_block(const ErrorCodeOf& code) {
-  return code == asio::error::would_block || code == asio::error::try_again;
-}
+// One connection's share of a turn, so that the others and the sums are not starved.
+constexpr std::size_t kBudgetBytes = std::size_t{512} << 10;
 
 // What is left of three consecutive pieces after `skip` bytes.
-template <typename Buffer, typename Byte>
-std::array<Buffer, 3> rest_of(std::array<std::span<Byte>, 3> pieces, std::size_t skip) {
-  std::array<Buffer, 3> buffers;
-  for (std::size_t i = 0; i < pieces.size(); ++i) {
-    const auto skipped = std::min(skip, pieces[i].size());
-    skip -= skipped;
-    const auto left = pieces[i].subspan(skipped);
-    buffers[i] = Buffer(left.data(), left.size());
+struct Pieces {
+  Pieces(std::array<std::span<const std::byte>, 3> pieces, std::size_t skip) {
+    message.msg_iov = left.data();
+    for (const auto piece : pieces) {
+      const auto skipped = std::min(skip, piece.size());
+      skip -= skipped;
+      if (skipped == piece.size()) continue;
+      // The kernel's one struct for both directions has no const.
+      left[message.msg_iovlen++] = {const_cast<std::byte*>(piece.data() + skipped),
+                                    piece.size() - skipped};
+    }
   }
-  return buffers;
-}
+  Pieces(const Pieces&) = delete;
+  Pieces& operator=(const Pieces&) = delete;
+
+  std::array<iovec, 3> left;
+  msghdr message{};
+};
+
+bool would_block(int error) { return error == EAGAIN || error == EWOULDBLOCK; }
 
 }  // namespace
 
-Connection::Connection(Socket socket, const Identity& identity, OperationTable& operations,
+Connection::Connection(FileDescriptor socket, const Identity& identity, OperationTable& operations,
                        TransferCounters& counters, OnDistrust on_distrust)
     : socket_(std::move(socket)),
       identity_(identity),
-      address_(tcp::peer_text(socket_)),
+      address_(peer_text(socket_.number())),
       operations_(operations),
       counters_(counters),
       on_distrust_(std::move(on_distrust)) {}
+
+bool Connection::pump() {
+  const auto in_flight = operations_.in_flight();
+  const auto before = moved_bytes_;
+  pump_receives();
+  pump_sends();
+  return moved_bytes_ != before || operations_.in_flight() < in_flight;
+}
+
+short Connection::events() const {
+  return static_cast<short>((receives_.empty() ? 0 : POLLIN) | (sends_.empty() ? 0 : POLLOUT));
+}
 
 // --- Sending -------------------------------------------------------------------------------------
 
@@ -60,7 +78,7 @@ Operation Connection::send(std::span<const std::byte> bytes, wire::FrameType typ
     return operation;
   }
   sends_.push_back({operation, bytes, type});
-  if (!write_armed_) pump_sends();
+  if (sends_.size() == 1) pump_sends();
   return operation;
 }
 
@@ -72,7 +90,7 @@ void Connection::pump_sends() {
     if (!write_some()) return;
     budget -= std::min(budget, out_.moved_bytes - before);
     if (out_.moved_bytes == out_.total_bytes()) end_send_frame();
-    if (budget == 0 && !sends_.empty()) return arm_write();
+    if (budget == 0) return;
   }
 }
 
@@ -93,9 +111,11 @@ void Connection::begin_send_frame() {
   out_.body_bytes = wire::body_bytes_at(send.bytes.size(), out_.offset_bytes);
   out_.moved_bytes = 0;
   const bool last = out_.offset_bytes + out_.body_bytes == send.bytes.size();
+  const auto flags =
+      (last ? wire::kLastFrame : 0) | (identity_.checksums ? 0 : wire::kBodyUnchecked);
   wire::encode_header({.type = send.type,
                        .channel = static_cast<std::uint8_t>(identity_.channel),
-                       .flags = last ? wire::kLastFrame : std::uint8_t{0},
+                       .flags = static_cast<std::uint8_t>(flags),
                        .job = identity_.job,
                        .epoch = identity_.epoch,
                        .source = static_cast<std::uint32_t>(identity_.rank),
@@ -105,24 +125,24 @@ void Connection::begin_send_frame() {
                        .offset_bytes = out_.offset_bytes},
                       out_.header);
   // The checksum leaves the body in the cache for the copy into the kernel that follows.
-  out_.body_crc = wire::crc32c(send.bytes.subspan(out_.offset_bytes, out_.body_bytes));
+  out_.body_crc = identity_.checksums
+                      ? wire::crc32c(send.bytes.subspan(out_.offset_bytes, out_.body_bytes))
+                      : 0;
   wire::encode_trailer(out_.body_crc, out_.trailer);
 }
 
 // False when nothing more can be written in this turn.
 bool Connection::write_some() {
   const auto body = sends_.front().bytes.subspan(out_.offset_bytes, out_.body_bytes);
-  const auto buffers = rest_of<asio::const_buffer, const std::byte>(
-      {out_.header, body, out_.trailer}, out_.moved_bytes);
-  ErrorCodeOf code;
-  const auto written = socket_.write_some(buffers, code);
-  out_.moved_bytes += written;
-  if (!code || code == asio::error::interrupted) return true;
-  if (would_block(code)) {
-    arm_write();
-  } else {
-    fail_sends(lost(code.message()));
+  const Pieces pieces({out_.header, body, out_.trailer}, out_.moved_bytes);
+  const auto written = ::sendmsg(socket_.number(), &pieces.message, MSG_NOSIGNAL | MSG_DONTWAIT);
+  if (written >= 0) {
+    out_.moved_bytes += static_cast<std::size_t>(written);
+    moved_bytes_ += static_cast<std::size_t>(written);
+    return true;
   }
+  if (errno == EINTR) return true;
+  if (!would_block(errno)) fail_sends(lost(std::strerror(errno)));
   return false;
 }
 
@@ -137,15 +157,6 @@ void Connection::end_send_frame() {
   sends_.pop_front();
 }
 
-void Connection::arm_write() {
-  write_armed_ = true;
-  socket_.async_wait(Socket::wait_write, [this](const ErrorCodeOf& code) {
-    if (code == asio::error::operation_aborted) return;
-    write_armed_ = false;
-    pump_sends();
-  });
-}
-
 // --- Receiving -----------------------------------------------------------------------------------
 
 Operation Connection::receive(std::span<std::byte> bytes, wire::FrameType type) {
@@ -155,13 +166,13 @@ Operation Connection::receive(std::span<std::byte> bytes, wire::FrameType type) 
     return operation;
   }
   receives_.push_back({operation, bytes, type});
-  if (!read_armed_) pump_receives();
   return operation;
 }
 
 void Connection::pump_receives() {
   std::size_t budget = kBudgetBytes;
-  while (!receives_.empty()) {
+  const auto ended = receives_.size();
+  while (!receives_.empty() && receives_.size() == ended && budget != 0) {
     if (!in_started_) {
       in_.offset_bytes = 0;
       in_started_ = true;
@@ -171,7 +182,6 @@ void Connection::pump_receives() {
     if (!read_some()) return;
     budget -= std::min(budget, in_.moved_bytes - before);
     if (in_.moved_bytes == in_.total_bytes() && !end_receive_frame()) return;
-    if (budget == 0 && !receives_.empty()) return arm_read();
   }
 }
 
@@ -181,24 +191,19 @@ void Connection::begin_receive_frame() {
   in_.body_crc = 0;
 }
 
-// Header, body and trailer in one call: where the cut is known, so is the place of each byte. A
-// peer that cuts otherwise is found out by the header, and cannot write outside the span.
+// Where the cut is known, so is the place of each byte. A peer that cuts otherwise is found out by
+// the header, and cannot write outside the span.
 // False when nothing more can be read in this turn.
 bool Connection::read_some() {
   const auto body = receives_.front().bytes.subspan(in_.offset_bytes, in_.body_bytes);
-  const auto buffers =
-      rest_of<asio::mutable_buffer, std::byte>({in_.header, body, in_.trailer}, in_.moved_bytes);
-  ErrorCodeOf code;
-  const auto got = socket_.read_some(buffers, code);
-  if (!code) return take_in(got);
-  if (code == asio::error::interrupted) return true;
-  if (would_block(code)) {
-    arm_read();
-    return false;
-  }
-  const auto why = lost(code == asio::error::eof ? "it closed the connection" : code.message());
+  Pieces pieces({in_.header, body, in_.trailer}, in_.moved_bytes);
+  const auto got = ::recvmsg(socket_.number(), &pieces.message, MSG_DONTWAIT);
+  if (got > 0) return take_in(static_cast<std::size_t>(got));
+  if (got < 0 && errno == EINTR) return true;
+  if (got < 0 && would_block(errno)) return false;
+  const auto why = lost(got == 0 ? "it closed the connection" : std::strerror(errno));
   fail_receives(why);
-  if (code == asio::error::eof) fail_sends(why);  // who has closed does not read either
+  if (got == 0) fail_sends(why);  // who has closed does not read either
   return false;
 }
 
@@ -206,6 +211,7 @@ bool Connection::read_some() {
 bool Connection::take_in(std::size_t bytes) {
   const auto before = in_.moved_bytes;
   in_.moved_bytes += bytes;
+  moved_bytes_ += bytes;
   if (before < wire::kHeaderBytes && in_.moved_bytes >= wire::kHeaderBytes && !check_header()) {
     return false;
   }
@@ -219,7 +225,7 @@ bool Connection::take_in(std::size_t bytes) {
   if (body_end > body_begin) {
     const auto arrived =
         receives_.front().bytes.subspan(in_.offset_bytes + body_begin, body_end - body_begin);
-    in_.body_crc = wire::crc32c(arrived, in_.body_crc);
+    if (in_.checked) in_.body_crc = wire::crc32c(arrived, in_.body_crc);
     counters_.received += Bytes(arrived.size());
   }
   return true;
@@ -236,9 +242,13 @@ bool Connection::check_header() {
                                           .source = static_cast<std::uint32_t>(identity_.peer),
                                           .sequence = in_.sequence,
                                           .message_bytes = receive.bytes.size(),
-                                          .offset_bytes = in_.offset_bytes},
+                                          .offset_bytes = in_.offset_bytes,
+                                          .body_checked = identity_.checksums},
                                          &header);
-  if (error == wire::FrameError::none) return true;
+  if (error == wire::FrameError::none) {
+    in_.checked = (header.flags & wire::kBodyUnchecked) == 0;
+    return true;
+  }
   if (error == wire::FrameError::message_bytes) {
     // A mistake of the program, not of the wire: the other channels can be trusted.
     fail(Status::protocol(fmt::format(
@@ -270,29 +280,19 @@ bool Connection::end_receive_frame() {
   return true;
 }
 
-void Connection::arm_read() {
-  read_armed_ = true;
-  socket_.async_wait(Socket::wait_read, [this](const ErrorCodeOf& code) {
-    if (code == asio::error::operation_aborted) return;
-    read_armed_ = false;
-    pump_receives();
-  });
-}
-
 // --- Ends ----------------------------------------------------------------------------------------
 
 void Connection::fail(const Status& why) {
   fail_sends(why);
   fail_receives(why);
-  ErrorCodeOf code;
-  socket_.close(code);
+  socket_ = FileDescriptor();
 }
 
 void Connection::stop_receiving(const Status& why) { fail_receives(why); }
 
 bool Connection::drained() {
-  if (!socket_.is_open()) return true;
-  const int number = socket_.native_handle();
+  if (!socket_.valid()) return true;
+  const int number = socket_.number();
   int unread = 0;
   int unacknowledged = 0;
   tcp_info information{};
@@ -305,7 +305,7 @@ bool Connection::drained() {
 
 // Sees a closed peer also behind bytes that nobody has read yet.
 bool Connection::peer_has_hung_up() {
-  pollfd watched{socket_.native_handle(), POLLRDHUP, 0};
+  pollfd watched{socket_.number(), POLLRDHUP, 0};
   return ::poll(&watched, 1, 0) > 0;
 }
 

@@ -12,8 +12,8 @@
 #include <span>
 #include <string>
 
+#include "libdist/transport/file_descriptor.h"
 #include "libdist/transport/operation_table.h"
-#include "libdist/transport/tcp_socket.h"
 #include "libdist/transport/transport.h"
 #include "libdist/wire/frame.h"
 
@@ -26,24 +26,35 @@ struct Identity {
   Rank rank = 0;
   Rank peer = 0;
   Channel channel = Channel::collective;
+  bool checksums = true;  ///< of the bodies: written, and demanded of the peer
 };
 
-/// Driven by the thread that runs the socket's io_context. A failed direction ends the operations
-/// in flight in it and all later ones with the same Status.
+/// Belongs to the thread that drives it. Never blocks: whoever drives calls pump() until it moves
+/// nothing, and then waits for events() on number(). A failed direction ends the operations in
+/// flight in it and all later ones with the same Status.
 class Connection {
  public:
   /// Called at most once, when what arrives on the socket is not what a healthy peer can send.
   using OnDistrust = std::function<void(const Status&)>;
 
-  /// `operations` and `counters` outlive the connection.
-  Connection(Socket socket, const Identity& identity, OperationTable& operations,
+  /// The socket does not block. `operations` and `counters` outlive the connection.
+  Connection(FileDescriptor socket, const Identity& identity, OperationTable& operations,
              TransferCounters& counters, OnDistrust on_distrust);
 
-  /// As Transport::send and Transport::receive.
+  /// As Transport::send and Transport::receive. A send is tried at once.
   Operation send(std::span<const std::byte> bytes, wire::FrameType type = wire::FrameType::data);
   Operation receive(std::span<std::byte> bytes, wire::FrameType type = wire::FrameType::data);
 
+  /// Reads and writes what the kernel has and takes, up to a share of a turn; no further than the
+  /// first receive that ends, since somebody waits for it. True if anything moved or ended.
+  bool pump();
+
   bool sending() const { return !sends_.empty(); }
+  bool busy() const { return !sends_.empty() || !receives_.empty(); }
+
+  /// What poll() is to watch for while busy(), so that the end of the peer is noticed too.
+  int number() const { return socket_.number(); }
+  short events() const;
 
   /// Ends both directions and closes the socket.
   void fail(const Status& why);
@@ -77,6 +88,7 @@ class Connection {
     std::size_t body_bytes = 0;
     std::size_t moved_bytes = 0;
     std::uint32_t body_crc = 0;
+    bool checked = true;  // the body has a checksum
 
     std::size_t total_bytes() const {
       return wire::kHeaderBytes + body_bytes + wire::kTrailerBytes;
@@ -88,7 +100,6 @@ class Connection {
   void begin_send_frame();
   bool write_some();
   void end_send_frame();
-  void arm_write();
 
   void pump_receives();
   void begin_receive_frame();
@@ -96,7 +107,6 @@ class Connection {
   bool take_in(std::size_t bytes);
   bool check_header();
   bool end_receive_frame();
-  void arm_read();
 
   bool peer_has_hung_up();
   void fail_sends(const Status& why);
@@ -105,23 +115,22 @@ class Connection {
   Status lost(const std::string& how) const;
   std::string who() const;
 
-  Socket socket_;
+  FileDescriptor socket_;
   Identity identity_;
   std::string address_;
   OperationTable& operations_;
   TransferCounters& counters_;
   OnDistrust on_distrust_;
+  std::uint64_t moved_bytes_ = 0;  // in both directions, all of the frames
 
   std::deque<Send> sends_;
   Frame out_;
   bool out_started_ = false;  // out_ belongs to sends_.front()
-  bool write_armed_ = false;
   Status send_failure_;
 
   std::deque<Receive> receives_;
   Frame in_;
   bool in_started_ = false;  // in_ belongs to receives_.front()
-  bool read_armed_ = false;
   Status receive_failure_;
 };
 

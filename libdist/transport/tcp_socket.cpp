@@ -24,6 +24,14 @@ void set_option(int socket, int level, int name, int value) {
   ::setsockopt(socket, level, name, &value, sizeof value);
 }
 
+Endpoint endpoint_at(int socket, int (*ask)(int, sockaddr*, socklen_t*), bool* known) {
+  Endpoint endpoint;
+  auto length = static_cast<socklen_t>(endpoint.capacity());
+  *known = ask(socket, endpoint.data(), &length) == 0;
+  if (*known) endpoint.resize(length);
+  return endpoint;
+}
+
 }  // namespace
 
 std::string text_of(const Endpoint& endpoint) {
@@ -49,10 +57,18 @@ std::optional<Endpoint> endpoint_of(std::string_view text) {
   return Endpoint(address, port);
 }
 
-std::string peer_text(const Socket& socket) {
-  ErrorCodeOf code;
-  const auto endpoint = socket.remote_endpoint(code);
-  return code ? "an unknown address" : text_of(endpoint);
+std::string peer_text(int socket) {
+  bool known = false;
+  const auto endpoint = endpoint_at(socket, ::getpeername, &known);
+  return known ? text_of(endpoint) : "an unknown address";
+}
+
+bool stays_on_this_host(int socket) {
+  bool own_known = false;
+  bool other_known = false;
+  const auto own = endpoint_at(socket, ::getsockname, &own_known);
+  const auto other = endpoint_at(socket, ::getpeername, &other_known);
+  return own_known && other_known && own.address() == other.address();
 }
 
 Result<Endpoint> resolve(asio::io_context& context, const std::string& host,
@@ -87,10 +103,11 @@ Result<Socket> open_socket(asio::io_context& context, const Endpoint& towards) {
   return socket;
 }
 
-void tune(Socket& socket, Duration silence) {
+FileDescriptor detach(Socket socket, Duration silence) {
   ErrorCodeOf code;
   socket.non_blocking(true, code);
-  const int number = socket.native_handle();
+  FileDescriptor detached(socket.release(code));
+  const int number = detached.number();
   // The buffers are left to the kernel: it grows them to megabytes where that helps, and a size set
   // here would switch that off and be capped by net.core.wmem_max.
   set_option(number, IPPROTO_TCP, TCP_NODELAY, 1);
@@ -102,6 +119,13 @@ void tune(Socket& socket, Duration silence) {
   const auto most = std::numeric_limits<int>::max();
   set_option(number, IPPROTO_TCP, TCP_USER_TIMEOUT,
              static_cast<int>(std::min<decltype(milliseconds)>(milliseconds, most)));
+  // Some systems pace every connection to the bandwidth they believe in (bbr), which halves that of
+  // loopback. There is nothing to be congested there; on a wire the system's choice stands.
+  constexpr std::string_view kNoPacing = "reno";
+  if (stays_on_this_host(number)) {
+    ::setsockopt(number, IPPROTO_TCP, TCP_CONGESTION, kNoPacing.data(), kNoPacing.size());
+  }
+  return detached;
 }
 
 }  // namespace dist::tcp

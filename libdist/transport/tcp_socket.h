@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "libdist/status.h"
+#include "libdist/transport/file_descriptor.h"
 #include "libdist/types.h"
 
 namespace dist::tcp {
@@ -26,7 +27,10 @@ std::string text_of(const Endpoint& endpoint);
 std::optional<Endpoint> endpoint_of(std::string_view text);
 
 /// The other end, or "an unknown address" where the kernel no longer knows.
-std::string peer_text(const Socket& socket);
+std::string peer_text(int socket);
+
+/// Both ends of a connected socket have one address: the bytes never leave this kernel.
+bool stays_on_this_host(int socket);
 
 /// Looks up a host name or number. Blocks as long as the system's resolver does.
 Result<Endpoint> resolve(asio::io_context& context, const std::string& host,
@@ -35,8 +39,8 @@ Result<Endpoint> resolve(asio::io_context& context, const std::string& host,
 /// A socket that is not yet connected.
 Result<Socket> open_socket(asio::io_context& context, const Endpoint& towards);
 
-/// What every connected socket gets: no delay, keep-alive, and an end after `silence` in which the
-/// peer's kernel did not acknowledge.
-void tune(Socket& socket, Duration silence);
+/// Takes a connected socket away from Asio and gives it what every connection gets: no blocking, no
+/// delay, keep-alive, and an end after `silence` in which the peer's kernel did not acknowledge.
+FileDescriptor detach(Socket socket, Duration silence);
 
 }  // namespace dist::tcp

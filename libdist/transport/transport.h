@@ -2,11 +2,11 @@
 // How bytes get from one rank to another, and nothing else: no element types, no algorithm, no
 // strategy.
 //
-// A transport is driven by polling from one thread (the rank's progress thread); only wake() may be
-// called from elsewhere. Messages between two ranks on one channel arrive whole and in order; a
-// receive states the exact size it expects. Nothing is buffered for a receive that was not posted:
-// post receives in the order in which the peer sends. Every operation ends: with success, or with a
-// Status that names the peer; waiting is bounded by the caller's deadline.
+// A transport is driven by polling, by one thread at a time (whoever drives the rank's Progress);
+// only wake() may be called from elsewhere. Messages between two ranks on one channel arrive whole
+// and in order; a receive states the exact size it expects. Nothing is buffered for a receive that
+// was not posted: post receives in the order in which the peer sends. Every operation ends: with
+// success, or with a Status that names the peer; waiting is bounded by the caller's deadline.
 #pragma once
 
 #include <cstddef>

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// The CRC instruction has a latency of three cycles and a throughput of one, so three thirds of a
-// block run side by side; their checksums are joined by advancing each over the bytes that follow
-// it, which is a linear map kept in tables.
+// Three ways, by what the processor has. Carry-less multiplication folds 256 bytes into the next
+// 256, several times faster than memory. The CRC instruction has a latency of three cycles and a
+// throughput of one, so three thirds of a block run side by side; their checksums are joined by
+// advancing each over the bytes that follow it, which is a linear map kept in tables. Then tables.
 #include "libdist/wire/crc32c.h"
 
 #include <array>
 #include <cstring>
 
 #if defined(__x86_64__)
-#include <nmmintrin.h>
+#include <immintrin.h>
 #endif
 
 namespace dist::wire {
@@ -107,18 +108,69 @@ __attribute__((target("sse4.2"))) std::uint32_t crc32c_by_instruction(
   return ~narrow;
 }
 
-bool has_instruction() {
-  static const bool found = __builtin_cpu_supports("sse4.2") != 0;
-  return found;
+// x^power modulo the polynomial; the highest bit is the coefficient of x^0.
+constexpr std::uint32_t power_of_x(int power) {
+  std::uint32_t value = 0x80000000u;
+  for (int i = 0; i < power; ++i) value = (value >> 1) ^ ((value & 1) != 0 ? kPolynomial : 0);
+  return value;
+}
+
+constexpr std::size_t kFoldBytes = 256;  // four registers of 64 bytes
+constexpr int kFoldBits = 8 * kFoldBytes;
+// What the first and the second 8 bytes of a group of 16 are multiplied by to come kFoldBytes
+// later. The product of two reflected factors stands one bit too low, hence the - 1.
+constexpr auto kFoldFirst = static_cast<long long>(std::uint64_t{power_of_x(kFoldBits + 63)} << 32);
+constexpr auto kFoldSecond = static_cast<long long>(std::uint64_t{power_of_x(kFoldBits - 1)} << 32);
+
+__attribute__((target("avx512f,vpclmulqdq"))) inline __m512i fold(__m512i sum, __m512i by,
+                                                                  const std::byte* next) {
+  return _mm512_ternarylogic_epi64(_mm512_clmulepi64_epi128(sum, by, 0x00),
+                                   _mm512_clmulepi64_epi128(sum, by, 0x11),
+                                   _mm512_loadu_si512(next), 0x96);
+}
+
+// What is left after the last fold has the checksum of all that was folded.
+__attribute__((target("avx512f,vpclmulqdq,sse4.2"))) std::uint32_t crc32c_by_folding(
+    std::span<const std::byte> bytes, std::uint32_t previous) {
+  if (bytes.size() < 4 * kFoldBytes) return crc32c_by_instruction(bytes, previous);
+  const std::byte* at = bytes.data();
+  std::size_t left = bytes.size() - kFoldBytes;
+  const auto by = _mm512_set4_epi64(kFoldSecond, kFoldFirst, kFoldSecond, kFoldFirst);
+  const auto start = static_cast<long long>(std::uint64_t{~previous});
+  auto a = _mm512_xor_si512(_mm512_loadu_si512(at), _mm512_set_epi64(0, 0, 0, 0, 0, 0, 0, start));
+  auto b = _mm512_loadu_si512(at + 64);
+  auto c = _mm512_loadu_si512(at + 128);
+  auto d = _mm512_loadu_si512(at + 192);
+  for (at += kFoldBytes; left >= kFoldBytes; left -= kFoldBytes, at += kFoldBytes) {
+    a = fold(a, by, at);
+    b = fold(b, by, at + 64);
+    c = fold(c, by, at + 128);
+    d = fold(d, by, at + 192);
+  }
+  std::array<std::byte, kFoldBytes> rest;
+  _mm512_storeu_si512(rest.data(), a);
+  _mm512_storeu_si512(rest.data() + 64, b);
+  _mm512_storeu_si512(rest.data() + 128, c);
+  _mm512_storeu_si512(rest.data() + 192, d);
+  const auto folded = crc32c_by_instruction(rest, ~std::uint32_t{0});
+  return crc32c_by_instruction({at, left}, folded);
+}
+
+using Way = std::uint32_t (*)(std::span<const std::byte>, std::uint32_t);
+
+Way best_way() {
+  if (__builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("vpclmulqdq") != 0 &&
+      __builtin_cpu_supports("sse4.2") != 0) {
+    return crc32c_by_folding;
+  }
+  return __builtin_cpu_supports("sse4.2") != 0 ? crc32c_by_instruction : crc32c_by_table;
 }
 
 #else
 
-std::uint32_t crc32c_by_instruction(std::span<const std::byte> bytes, std::uint32_t previous) {
-  return crc32c_by_table(bytes, previous);
-}
+using Way = std::uint32_t (*)(std::span<const std::byte>, std::uint32_t);
 
-bool has_instruction() { return false; }
+Way best_way() { return crc32c_by_table; }
 
 #endif
 
@@ -140,8 +192,8 @@ std::uint32_t crc32c_by_table(std::span<const std::byte> bytes, std::uint32_t pr
 }
 
 std::uint32_t crc32c(std::span<const std::byte> bytes, std::uint32_t previous) {
-  return has_instruction() ? crc32c_by_instruction(bytes, previous)
-                           : crc32c_by_table(bytes, previous);
+  static const Way way = best_way();
+  return way(bytes, previous);
 }
 
 }  // namespace dist::wire

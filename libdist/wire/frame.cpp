@@ -63,7 +63,9 @@ FrameError check_place(const FrameHeader& header, const FrameExpectation& expect
     return FrameError::body_bounds;
   }
   const bool last = header.body_bytes == header.message_bytes - header.offset_bytes;
-  return header.flags == (last ? kLastFrame : 0) ? FrameError::none : FrameError::flags;
+  const auto optional = expected.body_checked ? 0 : kBodyUnchecked;
+  return (header.flags & ~optional) == (last ? kLastFrame : 0) ? FrameError::none
+                                                               : FrameError::flags;
 }
 
 }  // namespace

@@ -26,6 +26,8 @@ enum class FrameType : std::uint8_t { data = 1, address = 2, table = 3 };
 
 /// Bit of FrameHeader::flags: the last frame of its message.
 inline constexpr std::uint8_t kLastFrame = 1;
+/// Bit of FrameHeader::flags: the sender left out the body's checksum, the trailer is 0.
+inline constexpr std::uint8_t kBodyUnchecked = 2;
 
 struct FrameHeader {
   FrameType type = FrameType::data;
@@ -52,6 +54,7 @@ struct FrameExpectation {
   std::uint64_t sequence = 0;
   std::uint64_t message_bytes = 0;
   std::uint64_t offset_bytes = 0;
+  bool body_checked = true;  ///< refuse kBodyUnchecked
 };
 
 /// Why a header was refused, in the order of the checks.

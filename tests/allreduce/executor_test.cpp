@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -14,8 +15,11 @@
 #include <string>
 #include <vector>
 
+#include "allreduce/doubling_plan.h"
 #include "allreduce/ring_plan.h"
+#include "allreduce/tree_plan.h"
 #include "libdist/trace.h"
+#include "tests/allreduce/plan_interpreter.h"
 #include "tests/support/catch.h"
 #include "tests/support/memory_transport.h"
 #include "tests/support/ranks.h"
@@ -68,7 +72,8 @@ AllReduceOptions options(std::vector<T>& data, Rank rank, int ranks, std::uint64
 // or one has failed. Returns the failure.
 Status drive(std::vector<std::unique_ptr<Task>>& tasks, MemoryNetwork& network, unsigned seed) {
   std::mt19937 random(seed);
-  std::vector<bool> done(tasks.size(), false);
+  std::vector<bool> done;
+  for (const auto& task : tasks) done.push_back(task == nullptr);
   for (int idle = 0; idle < 1000;) {
     const auto r = random() % tasks.size();
     if (!done[r]) {
@@ -130,6 +135,135 @@ TEST_CASE("a broadcast gives all ranks rank 0's bits over a hostile network") {
       REQUIRE_OK(drive(tasks, network, 6));
       REQUIRE(network.breaches() == std::vector<std::string>());
       REQUIRE(data == std::vector(static_cast<std::size_t>(ranks), uneven<float>(elems, 0)));
+    }
+  }
+}
+
+// One collective over a hostile network among `ranks` of twice as many endpoints, in reverse order:
+// integers are exact in any order, so each rank's data at the end is known. `make(options)` gives
+// a rank's task, `expected(rank, i)` its element i at the end, or -1 where that does not matter.
+template <typename Make, typename Expected>
+void check_members(int ranks, std::size_t elems, unsigned seed, const Make& make,
+                   const Expected& expected) {
+  MemoryNetwork network(2 * ranks, seed);
+  Trace trace(0, false);
+  const auto member = [&](Rank r) { return 2 * ranks - 1 - 2 * r; };
+  auto members = std::make_shared<std::vector<Rank>>();
+  std::vector<std::vector<std::int32_t>> data;
+  for (Rank r = 0; r < ranks; ++r) {
+    members->push_back(member(r));
+    auto& mine = data.emplace_back(elems);
+    for (std::size_t i = 0; i < elems; ++i) mine[i] = (1 << r) + 1000 * static_cast<int>(i);
+  }
+  std::vector<std::unique_ptr<Task>> tasks(2 * static_cast<std::size_t>(ranks));
+  for (Rank r = 0; r < ranks; ++r) {
+    auto o = options(data[static_cast<std::size_t>(r)], r, ranks, 28);
+    o.members = members;
+    tasks[static_cast<std::size_t>(member(r))] = make(std::move(o), trace);
+  }
+  REQUIRE_OK(drive(tasks, network, seed));
+  REQUIRE(network.breaches() == std::vector<std::string>());
+  for (Rank r = 0; r < ranks; ++r) {
+    for (std::size_t i = 0; i < elems; ++i) {
+      const int value = expected(r, i);
+      if (value >= 0) REQUIRE(data[static_cast<std::size_t>(r)][i] == value);
+    }
+  }
+}
+
+TEST_CASE("every collective among some ranks over a hostile network") {
+  using namespace dist::allreduce;
+  for (const int ranks : {1, 2, 3, 6, 8}) {
+    for (const std::size_t elems : {0, 1, 5, 97}) {
+      const Rank root = ranks / 2;
+      const unsigned seed = static_cast<unsigned>(ranks) + static_cast<unsigned>(elems);
+      INFO(ranks << " ranks, " << elems << " elements");
+      const auto own = [](Rank r, std::size_t i) { return (1 << r) + 1000 * static_cast<int>(i); };
+      const auto sum = [&](std::size_t i) {
+        return (1 << ranks) - 1 + 1000 * ranks * static_cast<int>(i);
+      };
+      const auto chunk_of = [&](std::size_t i) {
+        int c = 0;
+        while (i >= chunk_range({0, elems}, ranks, c).end) ++c;
+        return c;
+      };
+      for (const auto algorithm :
+           {Algorithm::ring, Algorithm::doubling, Algorithm::halving, Algorithm::tree}) {
+        INFO(name_of(algorithm));
+        check_members(
+            ranks, elems, seed,
+            [&](AllReduceOptions o, Trace& t) {
+              return make_all_reduce(algorithm, std::move(o), t);
+            },
+            [&](Rank, std::size_t i) { return sum(i); });
+      }
+      check_members(ranks, elems, seed, make_reduce_scatter,
+                    [&](Rank r, std::size_t i) { return chunk_of(i) == r ? sum(i) : -1; });
+      check_members(ranks, elems, seed, make_all_gather,
+                    [&](Rank, std::size_t i) { return own(chunk_of(i), i); });
+      for (const Shape shape : {Shape::tree, Shape::chain}) {
+        check_members(
+            ranks, elems, seed,
+            [&](AllReduceOptions o, Trace& t) {
+              return make_broadcast(shape, root, std::move(o), t);
+            },
+            [&](Rank, std::size_t i) { return own(root, i); });
+        check_members(
+            ranks, elems, seed,
+            [&](AllReduceOptions o, Trace& t) { return make_reduce(shape, root, std::move(o), t); },
+            [&](Rank r, std::size_t i) { return r == root ? sum(i) : -1; });
+      }
+    }
+  }
+}
+
+using MakePlan = Plan (*)(Rank rank, int ranks, std::uint64_t elems);
+
+// All ranks' data after an all-reduce over a hostile network.
+std::vector<std::vector<float>> all_reduced(MakePlan make, std::vector<std::vector<float>> data,
+                                            Reduction reduction, unsigned seed) {
+  const int ranks = static_cast<int>(data.size());
+  MemoryNetwork network(ranks, seed);
+  Trace trace(0, false);
+  std::vector<std::unique_ptr<Task>> tasks;
+  for (Rank r = 0; r < ranks; ++r) {
+    auto& mine = data[static_cast<std::size_t>(r)];
+    auto o = options(mine, r, ranks, 20);
+    o.reduction = reduction;
+    tasks.push_back(std::make_unique<Executor>(make(r, ranks, mine.size()), std::move(o), trace));
+  }
+  REQUIRE_OK(drive(tasks, network, seed));
+  REQUIRE(network.breaches() == std::vector<std::string>());
+  return data;
+}
+
+TEST_CASE("the bits are those of the plan run serially, and the same on every rank") {
+  for (const MakePlan make :
+       {allreduce::ring_all_reduce_plan, allreduce::doubling_all_reduce_plan,
+        allreduce::halving_all_reduce_plan, allreduce::tree_all_reduce_plan}) {
+    for (const int ranks : {2, 3, 5, 6, 8}) {
+      for (const std::uint64_t elems : {1, 97}) {
+        std::vector<std::vector<float>> data;
+        for (Rank r = 0; r < ranks; ++r) data.push_back(uneven<float>(elems, r));
+        auto serial = data;
+        REQUIRE(
+            test::run_plans(test::plans_of(ranks, [&](Rank r) { return make(r, ranks, elems); }),
+                            &serial, std::plus<>()) == "");
+        const auto reduced = all_reduced(make, data, Reduction::sum, 3);
+        REQUIRE(reduced == serial);
+        REQUIRE(reduced == std::vector(static_cast<std::size_t>(ranks), reduced.front()));
+      }
+      // Zeros of both signs: the smaller of the two is a matter of order.
+      std::vector<std::vector<float>> zeros(static_cast<std::size_t>(ranks));
+      for (unsigned r = 0; r < zeros.size(); ++r) {
+        for (unsigned i = 0; i < 64; ++i) zeros[r].push_back((i * 5 >> r & 1) != 0 ? -0.0f : 0.0f);
+      }
+      for (const Reduction reduction : {Reduction::min, Reduction::max}) {
+        const auto reduced = all_reduced(make, zeros, reduction, 4);
+        for (const auto& mine : reduced) {
+          REQUIRE(std::memcmp(mine.data(), reduced[0].data(), mine.size() * sizeof(float)) == 0);
+        }
+      }
     }
   }
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // MPI_Iallreduce as a task and as the ring's algorithm. [threads]: refused elsewhere; [processes]:
 // under mpirun.
+#include <cstdint>
+#include <string>
 #include <vector>
 
 #include "allreduce/all_reduce.h"
@@ -13,13 +15,14 @@ namespace {
 using namespace dist;
 
 template <typename T>
-Status native_sum(World& world, std::vector<T>& data) {
+Status native_sum(World& world, std::vector<T>& data, Reduction reduction = Reduction::sum) {
   return world.progress().run(
       allreduce::make_native_all_reduce({.data = std::as_writable_bytes(std::span(data)),
                                          .dtype = dtype_of<T>,
                                          .rank = world.rank(),
                                          .ranks = world.ranks(),
-                                         .label = "native"},
+                                         .label = "native",
+                                         .reduction = reduction},
                                         world.trace()));
 }
 
@@ -80,6 +83,48 @@ TEST_CASE("integers are summed exactly, alone and as the ring's algorithm", "[pr
     }
   }
   REQUIRE_OK(ring->end());
+}
+
+template <typename T>
+void check_reduction(World& world, Reduction reduction) {
+  // Rank r has 2 r + 1: the mean is the number of ranks.
+  std::vector<T> data(37, static_cast<T>(2 * world.rank() + 1));
+  T expected = reduction == Reduction::product ? T(1) : T(0);
+  for (Rank r = 0; r < world.ranks(); ++r) {
+    const auto value = static_cast<T>(2 * r + 1);
+    if (reduction == Reduction::sum) expected = static_cast<T>(expected + value);
+    if (reduction == Reduction::product) expected = static_cast<T>(expected * value);
+  }
+  if (reduction == Reduction::min) expected = T(1);
+  if (reduction == Reduction::max) expected = static_cast<T>(2 * world.ranks() - 1);
+  if (reduction == Reduction::mean) expected = static_cast<T>(world.ranks());
+  REQUIRE_OK(native_sum(world, data, reduction));
+  INFO(name_of(dtype_of<T>) << ", " << name_of(reduction));
+  REQUIRE(data == std::vector<T>(37, expected));
+}
+
+TEST_CASE("every type that MPI has is reduced in every way, the others are refused", "[types]") {
+  auto options = Options::from_environment().value();
+  options.transport = "mpi";
+  auto world = World::open(std::move(options)).value();
+  for (const auto reduction :
+       {Reduction::sum, Reduction::mean, Reduction::min, Reduction::max, Reduction::product}) {
+    check_reduction<float>(world, reduction);
+    check_reduction<double>(world, reduction);
+    check_reduction<std::int8_t>(world, reduction);
+    check_reduction<std::int16_t>(world, reduction);
+    check_reduction<std::int32_t>(world, reduction);
+    check_reduction<std::int64_t>(world, reduction);
+    check_reduction<std::uint8_t>(world, reduction);
+    check_reduction<std::uint16_t>(world, reduction);
+    check_reduction<std::uint32_t>(world, reduction);
+    check_reduction<std::uint64_t>(world, reduction);
+  }
+  std::vector<Half> halves(5);
+  const Status refused = native_sum(world, halves);
+  CHECK(refused.code() == ErrorCode::unavailable);
+  INFO(refused.message());
+  CHECK(refused.message().find("MPI has no element type f16") != std::string::npos);
 }
 
 }  // namespace

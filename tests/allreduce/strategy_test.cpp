@@ -19,6 +19,12 @@ using namespace dist;
 using test::expect;
 using test::expect_ok;
 
+Options over_the_transport() {
+  Options options;
+  options.algorithm = "ring";
+  return options;
+}
+
 std::unique_ptr<Strategy> make_ring(World& world, Arena& arena, UpdateRule rule = Sgd{}) {
   return allreduce::make_strategy(world, arena, rule).value();
 }
@@ -47,12 +53,13 @@ TEST_CASE("native is refused where there is no MPI, and by deterministic") {
   options.deterministic = true;
   CHECK(refusal(options).code() == ErrorCode::invalid_argument);
   options.algorithm = "rong";
-  CHECK(refusal(options).message() == "ring: algorithm 'rong' is unknown; valid: ring, native");
+  CHECK(refusal(options).message() ==
+        "ring: algorithm 'rong' is unknown; valid: auto, sweep, hierarchical, ring, native");
 }
 
 TEST_CASE("a step's report: bytes as the plan says, times that fit together") {
   constexpr int kRanks = 3;
-  Options options;
+  Options options = over_the_transport();
   options.first_bucket_bytes = 64_B;
   options.bucket_bytes = 1_KiB;
   options.segment_bytes = 100_B;
@@ -99,7 +106,7 @@ TEST_CASE("different layouts, rules and sizes are refused on every rank, which n
     for (int r = 0; r < 3; ++r) {
       threads.emplace_back([&, r] {
         const bool odd = r == 2;
-        Options options;
+        Options options = over_the_transport();
         options.timeout = std::chrono::seconds(5);
         if (odd && variant == 0) options.bucket_bytes = 1_KiB;
         auto world = World::over(std::move(group[static_cast<std::size_t>(r)]), options);
@@ -124,7 +131,7 @@ TEST_CASE("different layouts, rules and sizes are refused on every rank, which n
 TEST_CASE("a lost neighbour is told by bucket, round and rank") {
   std::mutex mutex;
   std::string story;
-  test::run_ranks("shm", 2, [&](World& world) {
+  const auto body = [&](World& world) {
     auto arena = Arena::create({{"a", Elems(100)}}).value();
     const auto ring = make_ring(world, arena);
     expect_ok(ring->begin());
@@ -133,7 +140,8 @@ TEST_CASE("a lost neighbour is told by bucket, round and rank") {
     const auto failed = ring->finish_step();
     const std::lock_guard lock(mutex);
     story = failed.status().message();
-  });
+  };
+  test::run_ranks("shm", 2, body, over_the_transport());
   INFO(story);
   CHECK(story.starts_with("ring: bucket 0 -> round 0 -> "));
   CHECK(story.find("rank 1") != std::string::npos);
@@ -143,7 +151,7 @@ TEST_CASE("a step given up half-way leaves the arena alone and tells the others"
   std::latch given_up(1);
   std::string own;
   std::string others;
-  test::run_ranks("shm", 2, [&](World& world) {
+  const auto body = [&](World& world) {
     auto arena = std::optional(Arena::create({{"a", Elems(300000)}, {"b", Elems(10)}}).value());
     auto ring = make_ring(world, *arena);
     expect_ok(ring->begin());
@@ -158,8 +166,9 @@ TEST_CASE("a step given up half-way leaves the arena alone and tells the others"
       run_step(*ring, *arena);
       others = ring->finish_step().status().message();
     }
-  });
-  CHECK(own == "ring: rank 0 gave up step 0 before finish_step()");
+  };
+  test::run_ranks("shm", 2, body, over_the_transport());
+  CHECK(own == "ring: rank 0 gave up a step before finish_step()");
   INFO(others);
   CHECK(others.starts_with("ring: bucket 0 -> round 0 -> "));
   CHECK(others.find("rank 0") != std::string::npos);

@@ -7,6 +7,7 @@
 #include "tests/support/catch.h"
 
 using dist::bench::mean;
+using dist::bench::median;
 using dist::bench::ratio_error;
 using dist::bench::standard_error;
 using dist::test::Approx;
@@ -15,6 +16,12 @@ TEST_CASE("the mean of nothing is 0, of values their average") {
   REQUIRE(mean({}) == 0);
   REQUIRE(mean(std::vector<double>{4}) == 4);
   REQUIRE(mean(std::vector<double>{1, 2, 6}) == 3);
+}
+
+TEST_CASE("the median is the middle value, or the mean of the middle two") {
+  REQUIRE(median({3, 1, 2}) == 2);
+  REQUIRE(median({4, 1, 3, 2}) == 2.5);
+  REQUIRE(median({7}) == 7);
 }
 
 TEST_CASE("the standard error divides the sample deviation by the root of the count") {

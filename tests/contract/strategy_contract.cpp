@@ -29,10 +29,16 @@ struct Case {
   std::string name;
   Placement placement = Placement::colocated;
   int servers = 0;
+  std::string algorithm = "ring";
+  bool share_parameters = true;
+  bool shard_optimizer = false;
 };
 
 const std::vector<Case> kCases = {
     {"ring"},
+    {"ring", Placement::colocated, 0, "auto"},
+    {"ring", Placement::colocated, 0, "sweep", false},
+    {"ring", Placement::colocated, 0, "ring", true, true},
     {"sync-ps"},
     {"sync-ps", Placement::colocated, 1},
     {"sync-ps", Placement::dedicated, 1},
@@ -41,7 +47,7 @@ const std::vector<Case> kCases = {
 };
 
 std::string describe(const Case& chosen, const std::string& transport, int ranks) {
-  return fmt::format("{}{}, {} servers, {}, {} ranks", chosen.name,
+  return fmt::format("{} {}{}, {} servers, {}, {} ranks", chosen.name, chosen.algorithm,
                      chosen.placement == Placement::dedicated ? " dedicated" : "", chosen.servers,
                      transport, ranks);
 }
@@ -58,6 +64,9 @@ Options options_for(const Case& chosen) {
   options.segment_bytes = 48_B;
   options.placement = chosen.placement;
   options.servers = chosen.servers;
+  options.algorithm = chosen.algorithm;
+  options.share_parameters = chosen.share_parameters;
+  options.shard_optimizer = chosen.shard_optimizer;
   options.staleness = 0;
   options.timeout = std::chrono::seconds(20);
   return options;
@@ -328,7 +337,7 @@ void train_process(const std::string& transport) {
     INFO(name << " over " << world.transport_name());
     REQUIRE_NOTHROW(train_all(world, name));
   }
-  REQUIRE_OK(barrier(world));
+  REQUIRE_OK(make_group(world).value()->barrier());
 }
 
 TEST_CASE("the same bits on every process over shm", "[shm]") { train_process("shm"); }

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The wiring room: names become strategies and transports, and the free collectives of
-// <dist/dist.h>.
+// The wiring room: names become strategies, transports and groups.
 #include <dist/dist.h>
 
 #include <string>
@@ -49,17 +48,18 @@ TEST_CASE("an unknown strategy or transport is an error that lists the valid nam
   }
 }
 
-TEST_CASE("all_reduce gives every rank the same exact sums, in both types") {
+TEST_CASE("a group of all ranks gives every rank the same exact sums") {
   for (const auto& transport : dist::test::kThreadTransports) {
     dist::test::run_ranks(transport, 3, [](dist::World& world) {
       const auto mine = static_cast<float>(1 << world.rank());
       std::vector<float> floats(1000, mine);
       std::vector<double> doubles = {mine, 10.0 * mine};
-      expect_ok(dist::all_reduce(world, std::span(floats)));
-      expect_ok(dist::all_reduce(world, std::span(doubles)));
+      const auto group = dist::make_group(world).value();
+      expect_ok(group->all_reduce(floats));
+      expect_ok(group->all_reduce(std::span(doubles)));
       expect(floats == std::vector<float>(1000, 7), "1 + 2 + 4 in float");
       expect(doubles == std::vector<double>{7, 70}, "1 + 2 + 4 in double");
-      expect_ok(dist::barrier(world));
+      expect_ok(group->barrier());
     });
   }
 }

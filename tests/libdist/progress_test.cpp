@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <functional>
+#include <thread>
 
 #include "libdist/transport/shm.h"
 #include "tests/support/catch.h"
@@ -35,6 +36,18 @@ std::unique_ptr<Task> never(bool has_deadline = true) {
 }
 
 std::unique_ptr<Transport> lone_rank() { return std::move(make_shm_group(1).front()); }
+
+/// A task that says when it has been reached, and never ends.
+std::unique_ptr<Task> never_after(std::atomic<bool>& reached) {
+  return task([&](Transport&) {
+    reached.store(true);
+    return Advance::idle;
+  });
+}
+
+void wait_for(const std::atomic<bool>& flag) {
+  while (!flag.load()) std::this_thread::yield();
+}
 
 }  // namespace
 
@@ -217,6 +230,139 @@ TEST_CASE("counters tell what moved once a task has ended") {
   REQUIRE(left.counters().received == 0_B);
   REQUIRE(right.counters().received == 100_B);
   REQUIRE(right.counters().messages_received == 1);
+}
+
+TEST_CASE("where nobody drives, the caller of run does") {
+  Progress progress(lone_rank(), kLong);
+  for (int i = 0; i < 100; ++i) {
+    std::thread::id driver;
+    REQUIRE_OK(progress.run(task([&](Transport&) {
+      driver = std::this_thread::get_id();
+      return Advance::finished;
+    })));
+    REQUIRE(driver == std::this_thread::get_id());
+  }
+}
+
+TEST_CASE("while the progress thread drives, the caller of run waits") {
+  Progress progress(lone_rank(), kLong);
+  std::atomic<bool> reached = false;
+  const auto endless = progress.submit(never_after(reached));
+  wait_for(reached);
+  std::thread::id driver;
+  REQUIRE_OK(progress.run(task([&](Transport&) {
+    driver = std::this_thread::get_id();
+    return Advance::finished;
+  })));
+  REQUIRE(driver != std::this_thread::get_id());
+  REQUIRE_FALSE(endless.finished());
+}
+
+TEST_CASE("a driving caller serves what others submit, and leaves the rest to the thread") {
+  Progress progress(lone_rank(), kLong);
+  std::atomic<bool> driving = false;
+  std::atomic<bool> may_end = false;
+  std::atomic<int> left_over_calls = 0;
+  std::thread::id served_by;
+  Ticket left_over;
+  std::thread other([&] {
+    wait_for(driving);
+    left_over = progress.submit(task([&](Transport&) {
+      ++left_over_calls;
+      return may_end.load() ? Advance::finished : Advance::idle;
+    }));
+    static_cast<void>(progress.run(task([&](Transport&) {
+      served_by = std::this_thread::get_id();
+      return Advance::finished;
+    })));
+    driving.store(false);
+  });
+  const auto status = progress.run(task([&, first = true](Transport&) mutable {
+    if (std::exchange(first, false)) driving.store(true);
+    return driving.load() ? Advance::idle : Advance::finished;
+  }));
+  other.join();
+  REQUIRE_OK(status);
+  REQUIRE(served_by == std::this_thread::get_id());
+  REQUIRE_FALSE(left_over.finished());
+  const int calls = left_over_calls.load();
+  const auto begin = Clock::now();
+  while (left_over_calls.load() == calls && Clock::now() - begin < std::chrono::seconds(30)) {
+    std::this_thread::yield();
+  }
+  REQUIRE(left_over_calls.load() > calls);
+  may_end.store(true);
+  REQUIRE_OK(left_over.wait());
+}
+
+TEST_CASE("cancel ends a run that its caller drives") {
+  Progress progress(lone_rank(), kLong);
+  std::atomic<bool> reached = false;
+  std::thread other([&] {
+    wait_for(reached);
+    progress.cancel(Status::cancelled("the strategy was destroyed"));
+  });
+  const auto status = progress.run(never_after(reached));
+  other.join();
+  REQUIRE(status.message() == "the strategy was destroyed");
+  REQUIRE(progress.run(never()).message() == "the strategy was destroyed");
+}
+
+TEST_CASE("another task's failure ends a run that its caller drives") {
+  Progress progress(lone_rank(), kLong);
+  std::atomic<bool> reached = false;
+  Ticket failing;
+  std::thread other([&] {
+    wait_for(reached);
+    failing = progress.submit(
+        task([](Transport&) -> Result<Advance> { return Status::peer_lost("rank 2 is gone"); }));
+  });
+  const auto status = progress.run(never_after(reached));
+  other.join();
+  REQUIRE(status.message() == "rank 2 is gone");
+  REQUIRE(failing.wait().message() == "rank 2 is gone");
+  REQUIRE(progress.failure().message() == "rank 2 is gone");
+}
+
+TEST_CASE("the end of progress ends a run that its caller drives") {
+  auto progress = std::make_unique<Progress>(lone_rank(), kLong);
+  Progress& inner = *progress;
+  std::atomic<bool> reached = false;
+  Status status;
+  std::thread other([&] { status = inner.run(never_after(reached)); });
+  wait_for(reached);
+  progress.reset();
+  other.join();
+  REQUIRE(status.code() == ErrorCode::cancelled);
+}
+
+TEST_CASE("callers, submitters and waits with a limit from many threads") {
+  auto group = make_shm_group(2);
+  std::array<std::unique_ptr<Progress>, 2> ends = {
+      std::make_unique<Progress>(std::move(group[0]), kLong),
+      std::make_unique<Progress>(std::move(group[1]), kLong)};
+  std::atomic<int> ended = 0;
+  std::vector<std::thread> threads;
+  for (const auto& end : ends) {
+    for (int t = 0; t < 3; ++t) {
+      threads.emplace_back([&, t] {
+        for (int i = 0; i < 200; ++i) {
+          auto work = task([turns = i % 3](Transport&) mutable {
+            return turns-- == 0 ? Advance::finished : Advance::moved;
+          });
+          if (t == 0) {
+            ended += end->run(std::move(work)).ok() ? 1 : 0;
+          } else {
+            const auto ticket = end->submit(std::move(work));
+            if (t == 2) static_cast<void>(ticket.wait_until(Clock::now()));
+            ended += ticket.wait().ok() ? 1 : 0;
+          }
+        }
+      });
+    }
+  }
+  for (auto& thread : threads) thread.join();
+  REQUIRE(ended.load() == 1200);
 }
 
 }  // namespace dist

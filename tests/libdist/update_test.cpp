@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "libdist/update.h"
 
+#include <array>
+#include <cstring>
+#include <string>
 #include <vector>
 
+#include "libdist/memory/reduce.h"
+#include "libdist/update_loops.h"
 #include "tests/support/catch.h"
 
 namespace {
@@ -106,6 +111,76 @@ TEST_CASE("the bits do not depend on how the range is cut") {
   }
 }
 
+template <typename T>
+void check_sets(const UpdateRule& rule) {
+  for (std::size_t n : {0, 1, 3, 7, 15, 16, 17, 31, 33, 64, 65, 1021}) {
+    const auto gradients = uneven<T>(n, 7);
+    const auto parameters = uneven<T>(n, 8);
+    const auto velocity = uneven<T>(n, 9);
+    std::vector<std::vector<T>> results;
+    for (const auto set : dist::usable_instruction_sets()) {
+      auto p = parameters;
+      auto v = velocity;
+      dist::update_on(set, rule, dtype_of<T>, std::as_writable_bytes(std::span(p)),
+                      std::array{std::as_bytes(std::span(gradients))},
+                      std::as_writable_bytes(std::span(v)).data(), 1.0 / 3);
+      p.insert(p.end(), v.begin(), v.end());
+      results.push_back(p);
+      INFO(name_of(set) << ", " << name_of(rule) << ", " << n << " elements");
+      REQUIRE(std::memcmp(results.front().data(), p.data(), p.size() * sizeof(T)) == 0);
+    }
+  }
+}
+
+TEST_CASE("every instruction set gives the bits of the portable loop") {
+  for (const UpdateRule& rule :
+       {UpdateRule(Sgd{.learning_rate = 0.1, .weight_decay = 1e-4}),
+        UpdateRule(Momentum{.learning_rate = 0.1, .momentum = 0.9, .weight_decay = 1e-4}),
+        UpdateRule(Nesterov{.learning_rate = 0.1, .momentum = 0.9, .weight_decay = 1e-4})}) {
+    check_sets<float>(rule);
+    check_sets<double>(rule);
+  }
+}
+
+template <typename T>
+void check_sum(const UpdateRule& rule, std::size_t summands, std::size_t n) {
+  std::vector<std::vector<T>> gradients;
+  std::vector<std::span<const std::byte>> sources;
+  for (std::size_t k = 0; k < summands; ++k) {
+    gradients.push_back(uneven<T>(n, static_cast<std::uint32_t>(20 + k)));
+  }
+  for (const auto& gradient : gradients) sources.push_back(std::as_bytes(std::span(gradient)));
+  std::vector<T> sum(n);
+  const std::array<std::span<std::byte>, 1> out = {std::as_writable_bytes(std::span(sum))};
+  dist::reduce_in_order(out, sources, dtype_of<T>, dist::Reduction::sum);
+
+  // Twice, so that the second update meets a velocity.
+  auto at_once = uneven<T>(n, 8);
+  auto in_steps = at_once;
+  Updater first(rule, Elems(n + 5), dtype_of<T>);
+  Updater second(rule, Elems(n + 5), dtype_of<T>);
+  for (int step = 0; step < 2; ++step) {
+    first.apply_sum(std::as_writable_bytes(std::span(at_once)), sources, 5, 1.0 / 3);
+    second.apply(std::as_writable_bytes(std::span(in_steps)), out.front(), 5, 1.0 / 3);
+  }
+  INFO(name_of(rule) << ", " << summands << " summands, " << n << " elements");
+  REQUIRE(std::memcmp(at_once.data(), in_steps.data(), n * sizeof(T)) == 0);
+}
+
+TEST_CASE("an update by the sum of gradients has the bits of summing first") {
+  for (const UpdateRule& rule :
+       {UpdateRule(Sgd{.learning_rate = 0.1, .weight_decay = 1e-4}),
+        UpdateRule(Momentum{.learning_rate = 0.1, .momentum = 0.9, .weight_decay = 1e-4}),
+        UpdateRule(Nesterov{.learning_rate = 0.1, .momentum = 0.9, .weight_decay = 1e-4})}) {
+    for (std::size_t summands = 1; summands <= 9; ++summands) {
+      for (const std::size_t n : {0u, 1u, 17u, 1024u, 4099u}) {
+        check_sum<float>(rule, summands, n);
+        check_sum<double>(rule, summands, n);
+      }
+    }
+  }
+}
+
 TEST_CASE("hyper-parameters are rounded to the element type once") {
   Updater updater(Sgd{.learning_rate = 0.1}, Elems(1), dist::DType::f32);
   std::vector<float> p{0};
@@ -120,6 +195,22 @@ TEST_CASE("the learning rate can be changed and the velocity stays") {
   updater.set_learning_rate(0.5);
   apply(updater, p, std::vector<float>{8});
   REQUIRE(p[0] == 14 - 0.5f * 12);
+}
+
+TEST_CASE("parameters are f32 or f64, nothing else") {
+  for (std::size_t at = 0; at < dist::kDTypes; ++at) {
+    const auto dtype = static_cast<dist::DType>(at);
+    const auto made = Updater::create(Momentum{}, Elems(3), dtype, {});
+    INFO(name_of(dtype));
+    if (dtype == dist::DType::f32 || dtype == dist::DType::f64) {
+      REQUIRE_OK(made);
+      continue;
+    }
+    REQUIRE(!made.ok());
+    CHECK(made.status().code() == dist::ErrorCode::invalid_argument);
+    CHECK(made.status().message() ==
+          "update: parameters are f32 or f64, not " + std::string(name_of(dtype)));
+  }
 }
 
 TEST_CASE("an empty range is fine") {

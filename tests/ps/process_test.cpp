@@ -26,7 +26,7 @@ TEST_CASE("asynchronous over MPI: every gradient is applied exactly once") {
     REQUIRE_OK(strategy->finish_step());
   };
   for (int i = 0; i < kSteps; ++i) step(static_cast<float>(world.rank() + 1));
-  REQUIRE_OK(barrier(world));
+  REQUIRE_OK(make_group(world).value()->barrier());
   step(0);
   const auto expected = static_cast<float>(kSteps * world.ranks() * (world.ranks() + 1) / 2);
   for (std::size_t p = 0; p < arena.parameter_count(); ++p) {

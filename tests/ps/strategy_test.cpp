@@ -193,7 +193,7 @@ TEST_CASE("a slow worker's gradient is stale by what was applied meanwhile, and 
           auto arena = small_arena();
           auto strategy = make_strategy("async-ps", world, arena, Sgd{}).value();
           expect_ok(strategy->begin());
-          expect_ok(barrier(world));  // the slow one has pulled version 0
+          expect_ok(make_group(world).value()->barrier());  // the slow one has pulled version 0
           if (world.rank() == 0) {
             for (std::uint64_t i = 0; i < kFastSteps; ++i) step(*strategy, arena);
             fast_done = true;

@@ -175,6 +175,11 @@ TEST_CASE("what cannot be made is told") {
 
   CHECK_FALSE(make_network("ref", graph, {.batch = 0}).ok());
   CHECK_FALSE(make_network("ref", graph, {.batch = -4}).ok());
+  for (const auto* backend : {"ref", "onednn", "replay"}) {
+    const auto half = make_network(backend, graph, {.batch = 1, .dtype = dist::DType::f16});
+    REQUIRE_FALSE(half.ok());
+    CHECK(half.status().message().find("f32 or f64, not f16") != std::string::npos);
+  }
 
   const auto vgg = models::make_model("vgg16");
   REQUIRE_OK(vgg);

@@ -100,6 +100,9 @@ TEST_CASE("what cannot be an arena is an error that says why") {
   expect({}, ErrorCode::invalid_argument, "no parameters");
   expect({{"a", Elems(1), DType::f32}, {"b", Elems(1), DType::f64}}, ErrorCode::invalid_argument,
          "'b' is f64");
+  expect({{"a", Elems(1), DType::f16}}, ErrorCode::invalid_argument,
+         "'a' is f16; parameters are f32 or f64");
+  expect({{"a", Elems(1), DType::i64}}, ErrorCode::invalid_argument, "'a' is i64");
   expect({{"a", Elems(1)}, {"a", Elems(2)}}, ErrorCode::invalid_argument, "called 'a'");
   expect(parameters({1ull << 48}), ErrorCode::resource, "map");
   expect(parameters({1ull << 40}), ErrorCode::resource, "map");

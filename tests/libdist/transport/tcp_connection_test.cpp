@@ -2,15 +2,17 @@
 // One connection over real sockets: cutting, checking, back-pressure, ends, signals.
 #include "libdist/transport/tcp_connection.h"
 
+#include <netinet/tcp.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/time.h>
 
-#include <boost/asio/executor_work_guard.hpp>
 #include <functional>
 #include <memory>
 #include <numeric>
 #include <optional>
 
+#include "libdist/transport/tcp_socket.h"
 #include "libdist/wire/crc32c.h"
 #include "tests/libdist/transport/tcp_support.h"
 #include "tests/support/catch.h"
@@ -34,26 +36,31 @@ std::vector<std::byte> pattern(std::size_t count, unsigned seed = 1) {
 /// Rank 1's end of a connection whose other end is a plain socket in the hands of the test.
 class OneEnd {
  public:
-  explicit OneEnd(int buffer_bytes = 0) {
+  explicit OneEnd(int buffer_bytes = 0, bool checksums = true) {
     const PlainListener listener(buffer_bytes);
     auto mine = plain_connect(listener.port());
     other = listener.accept();
     REQUIRE(mine.valid());
     REQUIRE(other.valid());
-    adopt(std::move(mine), buffer_bytes);
+    adopt(std::move(mine), buffer_bytes, checksums);
   }
 
   Status wait(Operation operation) {
     const auto deadline = Clock::now() + kLimit;
     while (!operations.finished(operation)) {
       if (Clock::now() > deadline) return Status::timed_out("test");
-      context.run_one_for(std::chrono::milliseconds(50));
+      turn(50);
     }
     return operations.take(operation);
   }
 
-  tcp::asio::io_context context;
-  tcp::asio::executor_work_guard<tcp::asio::io_context::executor_type> work{context.get_executor()};
+  /// Drives the connection; where nothing moves, waits for it as a transport does.
+  void turn(int milliseconds) {
+    if (connection->pump() || !connection->busy()) return;
+    pollfd watched{connection->number(), connection->events(), 0};
+    ::poll(&watched, 1, milliseconds);
+  }
+
   OperationTable operations;
   TransferCounters counters;
   Status distrusted;
@@ -61,16 +68,17 @@ class OneEnd {
   FileDescriptor other;
 
  private:
-  void adopt(FileDescriptor socket, int buffer_bytes) {
+  void adopt(FileDescriptor socket, int buffer_bytes, bool checksums) {
     if (buffer_bytes > 0) {
       ::setsockopt(socket.number(), SOL_SOCKET, SO_SNDBUF, &buffer_bytes, sizeof buffer_bytes);
     }
+    tcp::asio::io_context context;
     tcp::Socket adopted(context);
     tcp::ErrorCodeOf code;
     adopted.assign(tcp::asio::ip::tcp::v4(), socket.release(), code);
-    tcp::tune(adopted, std::chrono::seconds(30));
     connection = std::make_unique<tcp::Connection>(
-        std::move(adopted), tcp::Identity{kJob, 0, 1, 0, Channel::to_server}, operations, counters,
+        tcp::detach(std::move(adopted), std::chrono::seconds(30)),
+        tcp::Identity{kJob, 0, 1, 0, Channel::to_server, checksums}, operations, counters,
         [this](const Status& why) { distrusted = why; });
   }
 };
@@ -135,6 +143,18 @@ TEST_CASE("messages are cut into the frames of FORMAT.md") {
     CHECK(reader.get() == expected);
     CHECK(end.counters.sent.value == size);
   }
+}
+
+TEST_CASE("connections have no delay, and none within this host is paced") {
+  OneEnd end;
+  int no_delay = 0;
+  socklen_t length = sizeof no_delay;
+  ::getsockopt(end.connection->number(), IPPROTO_TCP, TCP_NODELAY, &no_delay, &length);
+  CHECK(no_delay != 0);
+  std::array<char, 16> name{};
+  length = name.size() - 1;
+  ::getsockopt(end.connection->number(), IPPROTO_TCP, TCP_CONGESTION, name.data(), &length);
+  CHECK(std::string(name.data()) == "reno");
 }
 
 TEST_CASE("bytes that arrive one by one make the same messages") {
@@ -213,7 +233,7 @@ TEST_CASE("a sender is held back until its message is wanted") {
   const std::size_t frames = message.size() / kCut;
   const auto wire_bytes = message.size() + frames * (wire::kHeaderBytes + wire::kTrailerBytes);
   const auto sending = end.connection->send(message);
-  for (int i = 0; i < 20; ++i) end.context.run_one_for(std::chrono::milliseconds(5));
+  for (int i = 0; i < 20; ++i) end.turn(5);
   CHECK_FALSE(end.operations.finished(sending));
   auto reader =
       std::async(std::launch::async, [&] { return plain_receive(end.other, wire_bytes).size(); });
@@ -247,6 +267,37 @@ TEST_CASE("a damaged frame is refused, naming peer and place") {
   CHECK(contains(damage(second + 12), "wrong header checksum at byte 262144"));
   CHECK(contains(damage(second + wire::kHeaderBytes + 499),
                  "wrong body checksum in the 500 bytes at byte 262144"));
+}
+
+TEST_CASE("a body without a checksum: said in the header, and refused where one is demanded") {
+  const auto message = pattern(kCut + 500);
+  OneEnd from(0, false);
+  REQUIRE_OK(from.wait(from.connection->send(message)));
+  auto frames = plain_receive(from.other, frames_of(message).size());
+  CHECK(frames[7] == std::byte{wire::kBodyUnchecked});
+  // As if rank 0 had sent it.
+  for (const std::size_t at : {std::size_t{0}, wire::kHeaderBytes + kCut + wire::kTrailerBytes}) {
+    frames[at + 20] = std::byte{0};
+    const auto crc = wire::crc32c(std::span(frames).subspan(at, 60));
+    for (std::size_t i = 0; i < 4; ++i) {
+      frames[at + 60 + i] = static_cast<std::byte>((crc >> (8 * i)) & 0xff);
+    }
+  }
+  for (const bool demanded : {false, true}) {
+    OneEnd end(0, demanded);
+    auto writer = std::async(std::launch::async, [&] { plain_send(end.other, frames); });
+    std::vector<std::byte> in(message.size());
+    const auto status = end.wait(end.connection->receive(in));
+    CHECK(status.code() == (demanded ? ErrorCode::protocol : ErrorCode::ok));
+    if (!demanded) CHECK(in == message);
+  }
+  // Who demands none still checks what has one.
+  OneEnd end(0, false);
+  frames = frames_of(message);
+  frames[wire::kHeaderBytes + 5] ^= std::byte{0x10};
+  auto writer = std::async(std::launch::async, [&] { plain_send(end.other, frames); });
+  std::vector<std::byte> in(message.size());
+  CHECK(contains(end.wait(end.connection->receive(in)).message(), "wrong body checksum"));
 }
 
 TEST_CASE("a message out of sequence is refused") {
@@ -304,7 +355,7 @@ TEST_CASE("a peer that goes ends all sends in flight, without SIGPIPE") {
   const auto message = pattern(1 << 20);
   const auto first = end.connection->send(message);
   const auto second = end.connection->send(message);
-  end.context.run_one_for(std::chrono::milliseconds(5));
+  end.turn(5);
   CHECK_FALSE(end.operations.finished(first));
   end.other = FileDescriptor();
   CHECK(end.wait(first).code() == ErrorCode::peer_lost);

@@ -168,6 +168,26 @@ TEST_CASE("another number of ranks is refused") {
   CHECK(contains(group[1].status().message(), "another number of ranks"));
 }
 
+TEST_CASE("checksums of bodies may be left out, by all ranks or none") {
+  for (const std::string choice : {"remote", "off"}) {
+    const PrivateDirectory place;
+    auto group = open_all(2, "dir:" + place.path(),
+                          [&](Options& options) { options.tcp_checksum = choice; });
+    for (auto& end : group) REQUIRE_OK(end);
+    require_alive(group);
+  }
+  const PrivateDirectory place;
+  auto group = open_all(2, "dir:" + place.path(), [&](Options& options) {
+    options.tcp_checksum = options.rank == 0 ? "on" : "off";
+  });
+  for (auto& end : group) REQUIRE_OK(end);
+  std::vector<std::byte> bytes(8);
+  static_cast<void>((*group[1])->send(0, Channel::control, bytes));
+  const auto refused = (*group[0])->wait((*group[0])->receive(1, Channel::control, bytes), soon());
+  CHECK(refused.code() == ErrorCode::protocol);
+  CHECK(contains(refused.message(), "rank 1 at 127.0.0.1:"));
+}
+
 TEST_CASE("an address that is not loopback demands a secret") {
   const PrivateDirectory place;
   auto options = rank_options(0, 2, "dir:" + place.path());

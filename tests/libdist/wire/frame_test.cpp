@@ -126,6 +126,7 @@ TEST_CASE("each field of a header is checked") {
   CHECK(check_with<std::uint8_t>(6, 0) == FrameError::channel);
   CHECK(check_with<std::uint8_t>(7, 0) == FrameError::flags);
   CHECK(check_with<std::uint8_t>(7, 3) == FrameError::flags);
+  CHECK(check_with<std::uint8_t>(7, 5) == FrameError::flags);
   CHECK(check_with<std::uint64_t>(8, 1) == FrameError::job);
   CHECK(check_with<std::uint32_t>(16, 4) == FrameError::epoch);
   CHECK(check_with<std::uint32_t>(20, 6) == FrameError::source);

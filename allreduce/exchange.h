@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+// How the gradients of a step become the parameters of the next one, behind the strategy "ring":
+// over a transport, or in the memory of one host.
+#pragma once
+
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "allreduce/hosts.h"
+#include "libdist/bucket/arena.h"
+#include "libdist/bucket/bucket.h"
+#include "libdist/options.h"
+#include "libdist/progress.h"
+#include "libdist/strategy.h"
+#include "libdist/trace.h"
+#include "libdist/update.h"
+
+namespace dist::allreduce {
+
+/// What every exchange works on; all of it outlives the exchange.
+struct ExchangeContext {
+  Progress& progress;
+  Trace& trace;
+  const Options& options;
+  Arena& arena;
+  const std::vector<Bucket>& buckets;
+  Updater& updater;
+};
+
+class Exchange {
+ public:
+  virtual ~Exchange() = default;
+
+  /// As it stands in the step's report.
+  virtual std::string_view algorithm() const = 0;
+
+  /// Every rank's parameters become those of rank 0.
+  virtual Status begin() = 0;
+
+  /// The gradients of a bucket are final on this rank. Buckets come in their order. Never blocks.
+  virtual void start(std::size_t bucket) = 0;
+
+  /// All buckets were started: returns when this rank's parameters are those of the next step. Adds
+  /// bytes and times to the report.
+  virtual Status finish(StepReport* report) = 0;
+
+  /// No step follows; the parameters are this rank's own afterwards. Waits for the others.
+  virtual Status end() = 0;
+};
+
+/// Buckets travel over the world's transport while the backward pass runs; every rank updates all
+/// of its replica.
+std::unique_ptr<Exchange> make_transport_exchange(const ExchangeContext& context);
+
+/// The ranks of one host, the only one, sum, update and share in one sweep over each other's
+/// arenas. Collective (every rank of the world calls it); error `unavailable`, on all ranks alike,
+/// where memory cannot be shared.
+Result<std::unique_ptr<Exchange>> make_host_exchange(const ExchangeContext& context,
+                                                     const Hosts& hosts);
+
+/// Several hosts with the same number of ranks: each rank sums its chunk within its host, then with
+/// the ranks at the same place of the other hosts round a ring, and updates it; the ranks of a host
+/// share the parameters. Collective; errors as above.
+Result<std::unique_ptr<Exchange>> make_hierarchical_exchange(const ExchangeContext& context,
+                                                             const Hosts& hosts);
+
+}  // namespace dist::allreduce

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allreduce/host_arena.h"
+
+#include <algorithm>
+
+#include "allreduce/all_reduce.h"
+#include "libdist/check.h"
+#include "libdist/plan.h"
+
+namespace dist::allreduce {
+
+Result<std::unique_ptr<HostArena>> HostArena::meet(const ExchangeContext& context,
+                                                   std::vector<Rank> members) {
+  const auto own = std::find(members.begin(), members.end(), context.options.rank);
+  DIST_ASSERT(own != members.end(), "host arena: not among its members");
+  AllReduceOptions words;
+  words.dtype = DType::u64;
+  words.rank = static_cast<Rank>(own - members.begin());
+  words.ranks = static_cast<int>(members.size());
+  words.label = "ring: meeting of the ranks of a host";
+  words.members = std::make_shared<const std::vector<Rank>>(std::move(members));
+  Progress& progress = context.progress;
+  Trace& trace = context.trace;
+  auto group =
+      HostGroup::meet({.member = words.rank,
+                       .members = words.ranks,
+                       .ranks = *words.members,
+                       .timeout = context.options.timeout,
+                       .sum_words =
+                           [&progress, &trace, words](std::span<std::uint64_t> data) {
+                             auto options = words;
+                             options.data = std::as_writable_bytes(data);
+                             return progress.run(make_ring_all_reduce(std::move(options), trace));
+                           },
+                       .failure = [&progress] { return progress.failure(); }});
+  DIST_TRY(group);
+  auto gradients = (*group)->attach(context.arena.gradient_memory());
+  DIST_TRY_BECAUSE(gradients, "gradients");
+  auto parameters = (*group)->attach(context.arena.parameter_memory());
+  DIST_TRY_BECAUSE(parameters, "parameters");
+  return std::unique_ptr<HostArena>(new HostArena(context.arena, *std::move(group),
+                                                  *std::move(gradients), *std::move(parameters)));
+}
+
+HostArena::HostArena(Arena& arena, std::unique_ptr<HostGroup> group, std::vector<Mapping> gradients,
+                     std::vector<Mapping> parameters)
+    : arena_(arena),
+      group_(std::move(group)),
+      gradients_(std::move(gradients)),
+      parameters_(std::move(parameters)) {}
+
+Status HostArena::take_parameters(bool share) {
+  DIST_TRY(group_->meet_again("ring: parameters of the first rank"));
+  if (group_->member() != 0) {
+    if (share) {
+      DIST_TRY_BECAUSE(arena_.parameter_memory().show(parameters_.front()), "ring: begin");
+    } else {
+      const auto theirs = parameters_.front().bytes();
+      std::copy(theirs.begin(), theirs.end(), arena_.parameter_memory().bytes().begin());
+    }
+  }
+  return group_->meet_again("ring: begin");
+}
+
+Status HostArena::give_back_parameters() {
+  DIST_TRY(group_->meet_again("ring: end"));
+  DIST_TRY_BECAUSE(arena_.parameter_memory().show_own(), "ring: end");
+  return group_->meet_again("ring: end");
+}
+
+Range HostArena::own_chunk(Range range) const {
+  return chunk_range(range, group_->members(), group_->member());
+}
+
+void HostArena::gradients(Range range, std::vector<std::span<std::byte>>* spans) const {
+  const auto size = size_of(arena_.dtype());
+  const auto first = static_cast<std::size_t>(first_summand(group_->member()));
+  spans->resize(members());
+  for (std::size_t k = 0; k < members(); ++k) {
+    (*spans)[k] = gradients_[(first + k) % members()].bytes().subspan(range.begin * size,
+                                                                      range.elems() * size);
+  }
+}
+
+void HostArena::gradients(Range range, std::vector<std::span<const std::byte>>* spans) const {
+  std::vector<std::span<std::byte>> writable;
+  gradients(range, &writable);
+  spans->assign(writable.begin(), writable.end());
+}
+
+}  // namespace dist::allreduce

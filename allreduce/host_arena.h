@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// The arenas of the ranks of one host, reached where they lie: everybody's gradients, and one copy
+// of the parameters for all.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "allreduce/exchange.h"
+#include "allreduce/host_group.h"
+#include "libdist/memory/mapping.h"
+
+namespace dist::allreduce {
+
+/// One rank's end. After construction gradients() and own_chunk() may be called from any thread.
+class HostArena {
+ public:
+  /// Collective among `members`, the ranks of this host in ascending order. Errors as
+  /// HostGroup::meet().
+  static Result<std::unique_ptr<HostArena>> meet(const ExchangeContext& context,
+                                                 std::vector<Rank> members);
+
+  /// The parameters become the arena's own again, with what they show now.
+  ~HostArena() { static_cast<void>(arena_.parameter_memory().show_own()); }
+  HostArena(const HostArena&) = delete;
+  HostArena& operator=(const HostArena&) = delete;
+
+  HostGroup& group() { return *group_; }
+  std::size_t members() const { return gradients_.size(); }
+
+  /// The parameters of the first member become everybody's: as one copy for all if `share`, else as
+  /// copies. Collective; the caller sees to it that nobody writes to them meanwhile.
+  Status take_parameters(bool share);
+
+  /// Ends the sharing. Collective, blocks.
+  Status give_back_parameters();
+
+  /// What a rank does without where the members split so many bytes.
+  Bytes share_of_others(std::uint64_t bytes) const { return Bytes(bytes - bytes / members()); }
+
+  /// The part of a range that this member sums.
+  Range own_chunk(Range range) const;
+
+  /// A range of every member's gradients, in the order in which this member's chunk is summed.
+  void gradients(Range range, std::vector<std::span<std::byte>>* spans) const;
+  void gradients(Range range, std::vector<std::span<const std::byte>>* spans) const;
+
+ private:
+  HostArena(Arena& arena, std::unique_ptr<HostGroup> group, std::vector<Mapping> gradients,
+            std::vector<Mapping> parameters);
+
+  Arena& arena_;
+  std::unique_ptr<HostGroup> group_;
+  const std::vector<Mapping> gradients_;   // of all members
+  const std::vector<Mapping> parameters_;  // of all members
+};
+
+}  // namespace dist::allreduce
