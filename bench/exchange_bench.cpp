@@ -153,7 +153,7 @@ struct Times {
 };
 
 Status run_size(const BenchOptions& o, const Options& base, std::uint64_t elements, World& world,
-                std::uint64_t* jobs, const std::string& command) {
+                std::uint64_t* jobs, const nlohmann::json& provenance) {
   const auto rule = dist::make_update_rule(o.optimizer, 0.01);
   DIST_TRY(rule);
   auto group = dist::make_group(world);
@@ -201,7 +201,7 @@ Status run_size(const BenchOptions& o, const Options& base, std::uint64_t elemen
                              {"step_ms_median", step_ms},
                              {"step_ms_min", least_ms},
                              {"update_ms_median", update_ms},
-                             {"provenance", dist::bench::provenance(command)}};
+                             {"provenance", provenance}};
     DIST_TRY(dist::bench::append_line(o.json, record));
   }
   return {};
@@ -210,17 +210,18 @@ Status run_size(const BenchOptions& o, const Options& base, std::uint64_t elemen
 Status run(const BenchOptions& o, int argc, char** argv) {
   auto base = Options::from_environment(argc, argv);
   DIST_TRY(base);
+  std::string command;
+  for (int i = 0; i < argc; ++i) command += fmt::format("{}{}", i == 0 ? "" : " ", argv[i]);
+  const auto provenance = dist::bench::provenance(command);  // counts cores: before pin()
   pin(base->rank);
   auto world = World::open(*base);
   DIST_TRY(world);
   if (world->rank() == 0) {
     std::puts("    elements  ranks mode           step ms     least    update  exchange");
   }
-  std::string command;
-  for (int i = 0; i < argc; ++i) command += fmt::format("{}{}", i == 0 ? "" : " ", argv[i]);
   std::uint64_t jobs = 0;
   for (const auto elements : o.elements) {
-    DIST_TRY(run_size(o, *base, elements, *world, &jobs, command));
+    DIST_TRY(run_size(o, *base, elements, *world, &jobs, provenance));
   }
   return {};
 }
