@@ -5,13 +5,13 @@
 // once each way. Then every rank updates its chunk of the parameters that its host shares.
 #include <fmt/format.h>
 
-#include <algorithm>
+#include <array>
 #include <vector>
 
 #include "allreduce/all_reduce.h"
 #include "allreduce/exchange.h"
 #include "allreduce/host_arena.h"
-#include "libdist/check.h"
+#include "allreduce/step_tasks.h"
 #include "libdist/memory/reduce.h"
 
 namespace dist::allreduce {
@@ -21,143 +21,94 @@ namespace {
 constexpr Duration kPoll = std::chrono::microseconds(100);
 constexpr Duration kCheckEvery = std::chrono::milliseconds(50);
 
-// One bucket's way: wait for the host, sum the own chunk into the own arena, ring between hosts.
-class BucketTask final : public Task {
+// Waits for the ranks of the host, then sums the own chunk of a bucket into the own arena, where
+// nobody else reads that chunk.
+class SumTask final : public Task {
  public:
-  /// `before`: the buckets whose rings must have ended before this one's begins.
-  BucketTask(const HostArena& host, HostGroup& group, std::uint64_t round, Range bucket,
-             AllReduceOptions options, std::vector<Ticket> before, Trace& trace)
-      : host_(host),
-        group_(group),
-        round_(round),
-        chunk_(host.own_chunk(bucket)),
-        options_(std::move(options)),
-        before_(std::move(before)),
-        trace_(trace) {}
+  /// `sum` is the ring's task that follows: where the sum goes and what it is called.
+  SumTask(HostArena& host, Range chunk, const AllReduceOptions& sum, Trace& trace)
+      : host_(host), chunk_(chunk), round_(host.group().arrive()), sum_(sum), trace_(trace) {}
 
-  Result<Advance> advance(Transport& transport) override {
-    if (ring_) return ring_->advance(transport);
-    if (summed_) return start_ring();
+  Result<Advance> advance(Transport&) override {
     const auto now = Clock::now();
     if (began_ == TimePoint()) began_ = checked_ = now;
-    if (!group_.complete(round_)) {
+    if (!host_.group().complete(round_)) {
       if (now - checked_ > kCheckEvery) {
         checked_ = now;
-        DIST_TRY(group_.check(round_, began_, options_.label));
+        DIST_TRY(host_.group().check(round_, began_, sum_.label));
       }
       return Advance::idle;
     }
-    sum();
-    summed_ = true;
-    return Advance::moved;
+    std::vector<std::span<const std::byte>> sources;
+    host_.gradients(chunk_, &sources);
+    const std::array<std::span<std::byte>, 1> out = {sum_.data};
+    const TraceScope scope(trace_, Activity::reduce, sum_.label, Bytes(sum_.data.size()));
+    reduce_in_order(out, sources, sum_.dtype, Reduction::sum);
+    return Advance::finished;
   }
 
   std::string waits_for() const override {
-    if (ring_) return ring_->waits_for();
-    return fmt::format("{}: {}", options_.label,
-                       summed_ ? "the bucket before" : "gradients of the ranks of this host");
+    return fmt::format("{}: gradients of the ranks of this host", sum_.label);
   }
 
-  Duration poll_interval() const override { return ring_ ? ring_->poll_interval() : kPoll; }
+  Duration poll_interval() const override { return kPoll; }
 
  private:
-  // Into the place of the own gradients, which nobody else reads in this chunk.
-  void sum() {
-    std::vector<std::span<std::byte>> gradients;
-    host_.gradients(chunk_, &gradients);
-    const std::vector<std::span<const std::byte>> sources(gradients.begin(), gradients.end());
-    const std::array<std::span<std::byte>, 1> out = {options_.data};
-    const TraceScope scope(trace_, Activity::reduce, options_.label, Bytes(options_.data.size()));
-    reduce_in_order(out, sources, options_.dtype, Reduction::sum);
-  }
-
-  Result<Advance> start_ring() {
-    const auto ended = [](const Ticket& ticket) { return ticket.finished(); };
-    if (!std::all_of(before_.begin(), before_.end(), ended)) return Advance::idle;
-    ring_ = make_ring_all_reduce(std::move(options_), trace_);
-    return Advance::moved;
-  }
-
-  const HostArena& host_;
-  HostGroup& group_;
-  const std::uint64_t round_;
+  HostArena& host_;
   const Range chunk_;
-  AllReduceOptions options_;
-  const std::vector<Ticket> before_;
+  const std::uint64_t round_;
+  const AllReduceOptions sum_;
   Trace& trace_;
   TimePoint began_;
   TimePoint checked_;
-  bool summed_ = false;
-  std::unique_ptr<Task> ring_;
 };
 
 class HierarchicalExchange final : public Exchange {
  public:
   HierarchicalExchange(const ExchangeContext& context, const Hosts& hosts,
                        std::unique_ptr<HostArena> host)
-      : progress_(context.progress),
-        trace_(context.trace),
-        options_(context.options),
-        arena_(context.arena),
-        buckets_(context.buckets),
-        updater_(context.updater),
+      : context_(context),
         flow_(std::make_shared<const std::vector<Rank>>(
-            hosts.at_place(hosts.place_of(options_.rank)))),
-        host_number_(static_cast<Rank>(hosts.host_of(options_.rank))),
-        host_(std::move(host)) {
-    tickets_.reserve(buckets_.size());
-  }
-
-  // A step given up half-way: the others hear of it, and nothing touches the arena any more.
-  ~HierarchicalExchange() override {
-    if (std::all_of(tickets_.begin(), tickets_.end(),
-                    [](const Ticket& ticket) { return ticket.finished(); })) {
-      return;
-    }
-    progress_.cancel(Status::cancelled(
-        fmt::format("ring: rank {} gave up a step before finish_step()", options_.rank)));
-  }
+            hosts.at_place(hosts.place_of(context.options.rank)))),
+        host_number_(static_cast<Rank>(hosts.host_of(context.options.rank))),
+        host_(std::move(host)),
+        tasks_(context) {}
 
   std::string_view algorithm() const override { return "hierarchical"; }
 
   // Between the first ranks of the hosts, then within each host.
   Status begin() override {
     if (host_->group().member() == 0) {
-      const Range whole{0, arena_.elems().value};
-      DIST_TRY(progress_.run(make_ring_broadcast(
-          flow_options(arena_.parameters(whole), "broadcast of the parameters"), trace_)));
+      const Range whole{0, context_.arena.elems().value};
+      DIST_TRY(context_.progress.run(make_ring_broadcast(
+          flow_options(context_.arena.parameters(whole), "broadcast of the parameters"),
+          context_.trace)));
     }
     DIST_TRY(host_->take_parameters(true));
-    bytes_sent_ = progress_.counters().sent;
+    tasks_.begin();
     return {};
   }
 
+  // While the ring of one bucket is under way the next one is summed within the host.
   void start(std::size_t bucket) override {
-    const Range range = buckets_[bucket].range;
-    std::vector<Ticket> before;
-    if (!tickets_.empty()) before.push_back(tickets_.back());
-    tickets_.push_back(progress_.submit(std::make_unique<BucketTask>(
-        *host_, host_->group(), host_->group().arrive(), range,
-        flow_options(arena_.gradients(host_->own_chunk(range)), fmt::format("bucket {}", bucket)),
-        std::move(before), trace_)));
+    const Range chunk = host_->own_chunk(context_.buckets[bucket].range);
+    auto ring = flow_options(context_.arena.gradients(chunk), fmt::format("bucket {}", bucket));
+    const Ticket sum =
+        context_.progress.submit(std::make_unique<SumTask>(*host_, chunk, ring, context_.trace));
+    tasks_.submit(make_ring_all_reduce(std::move(ring), context_.trace), {sum});
   }
 
   Status finish(StepReport* report) override {
     // Until all ranks of the host have ended their backward passes, somebody may read parameters.
-    DIST_TRY(wait(report, [&] { return host_->group().meet_again("ring: wait for gradients"); }));
-    for (std::size_t b = 0; b < buckets_.size(); ++b) {
-      DIST_TRY(wait(report, [&] { return tickets_[b].wait(); }));
-      report->communication_busy += tickets_[b].ended() - std::max(tickets_[b].started(), busy_);
-      busy_ = tickets_[b].ended();
-      update(host_->own_chunk(buckets_[b].range), report);
+    DIST_TRY(meet("ring: wait for gradients", report));
+    for (std::size_t b = 0; b < context_.buckets.size(); ++b) {
+      DIST_TRY(tasks_.wait(b, report));
+      update_from_sums(context_, host_->own_chunk(context_.buckets[b].range), report);
     }
-    DIST_TRY(wait(report, [&] { return host_->group().meet_again("ring: wait for the update"); }));
-    const auto sent = progress_.counters().sent;
-    report->bytes_sent = sent - bytes_sent_ + bytes_read_by_others();
-    bytes_sent_ = sent;
-    report->memory_saved = host_->share_of_others(arena_.parameter_memory().bytes().size()) +
-                           host_->share_of_others(updater_.state_bytes().value);
-    tickets_.clear();
+    DIST_TRY(meet("ring: wait for the update", report));
+    tasks_.finish(report);
+    report->bytes_sent += host_->gradients_read_by_others(context_.buckets);
+    report->memory_saved = host_->memory_saved(context_.updater);
     return {};
   }
 
@@ -165,67 +116,30 @@ class HierarchicalExchange final : public Exchange {
   Status end() override {
     DIST_TRY(host_->give_back_parameters());
     float one = 1;
-    return progress_.run(make_ring_all_reduce(
-        flow_options(std::as_writable_bytes(std::span(&one, 1)), "end", DType::f32), trace_));
+    auto options = flow_options(std::as_writable_bytes(std::span(&one, 1)), "end");
+    options.dtype = DType::f32;
+    return context_.progress.run(make_ring_all_reduce(std::move(options), context_.trace));
   }
 
  private:
+  // Among the ranks at this rank's place of all hosts.
   AllReduceOptions flow_options(std::span<std::byte> data, std::string_view what) const {
-    return flow_options(data, what, arena_.dtype());
-  }
-  AllReduceOptions flow_options(std::span<std::byte> data, std::string_view what,
-                                DType dtype) const {
-    AllReduceOptions options;
-    options.data = data;
-    options.dtype = dtype;
+    auto options = ring_options(context_, data, context_.arena.dtype(), what);
     options.rank = host_number_;
     options.ranks = static_cast<int>(flow_->size());
-    options.segment_bytes = options_.segment_bytes.value;
-    options.label = fmt::format("ring: {}", what);
     options.members = flow_;
     return options;
   }
 
-  template <typename Waiting>
-  Status wait(StepReport* report, const Waiting& waiting) {
-    const auto begin = Clock::now();
-    Status outcome = waiting();
-    const auto end = Clock::now();
-    report->communication_exposed += end - begin;
-    trace_.record(Activity::wait, "wait for gradients", begin, end);
-    return outcome;
+  Status meet(std::string_view what, StepReport* report) {
+    return wait_exposed(context_, what, report, [&] { return host_->group().meet_again(what); });
   }
 
-  void update(Range chunk, StepReport* report) {
-    const auto begin = Clock::now();
-    updater_.apply(arena_.parameters(chunk), arena_.gradients(chunk), chunk.begin,
-                   1.0 / options_.ranks);
-    const auto end = Clock::now();
-    report->update += end - begin;
-    trace_.record(Activity::update, "update", begin, end,
-                  bytes_of(Elems(chunk.elems()), arena_.dtype()));
-  }
-
-  Bytes bytes_read_by_others() const {
-    std::uint64_t elems = 0;
-    for (const Bucket& bucket : buckets_) {
-      elems += bucket.range.elems() - host_->own_chunk(bucket.range).elems();
-    }
-    return bytes_of(Elems(elems), arena_.dtype());
-  }
-
-  Progress& progress_;
-  Trace& trace_;
-  const Options& options_;
-  Arena& arena_;
-  const std::vector<Bucket>& buckets_;
-  Updater& updater_;
+  const ExchangeContext context_;
   const std::shared_ptr<const std::vector<Rank>> flow_;
   const Rank host_number_;
   std::unique_ptr<HostArena> host_;
-  std::vector<Ticket> tickets_;  // of this step, one a bucket
-  TimePoint busy_;
-  Bytes bytes_sent_;
+  StepTasks tasks_;  // one a bucket; last: they use the host's arenas
 };
 
 }  // namespace

@@ -72,20 +72,25 @@ Range HostArena::own_chunk(Range range) const {
   return chunk_range(range, group_->members(), group_->member());
 }
 
-void HostArena::gradients(Range range, std::vector<std::span<std::byte>>* spans) const {
-  const auto size = size_of(arena_.dtype());
+std::span<std::byte> HostArena::gradients_of(std::size_t summand, Range range) const {
   const auto first = static_cast<std::size_t>(first_summand(group_->member()));
-  spans->resize(members());
-  for (std::size_t k = 0; k < members(); ++k) {
-    (*spans)[k] = gradients_[(first + k) % members()].bytes().subspan(range.begin * size,
-                                                                      range.elems() * size);
-  }
+  const auto size = size_of(arena_.dtype());
+  return gradients_[(first + summand) % members()].bytes().subspan(range.begin * size,
+                                                                   range.elems() * size);
 }
 
-void HostArena::gradients(Range range, std::vector<std::span<const std::byte>>* spans) const {
-  std::vector<std::span<std::byte>> writable;
-  gradients(range, &writable);
-  spans->assign(writable.begin(), writable.end());
+Bytes HostArena::memory_saved(const Updater& updater) const {
+  const auto share_of_others = [&](std::uint64_t bytes) { return bytes - bytes / members(); };
+  return Bytes(share_of_others(arena_.parameter_memory().bytes().size()) +
+               share_of_others(updater.state_bytes().value));
+}
+
+Bytes HostArena::gradients_read_by_others(const std::vector<Bucket>& buckets) const {
+  Elems elems;
+  for (const Bucket& bucket : buckets) {
+    elems += Elems(bucket.range.elems() - own_chunk(bucket.range).elems());
+  }
+  return bytes_of(elems, arena_.dtype());
 }
 
 }  // namespace dist::allreduce

@@ -37,17 +37,26 @@ class HostArena {
   /// Ends the sharing. Collective, blocks.
   Status give_back_parameters();
 
-  /// What a rank does without where the members split so many bytes.
-  Bytes share_of_others(std::uint64_t bytes) const { return Bytes(bytes - bytes / members()); }
+  /// What a rank does without, on average, since the members share parameters and split the state.
+  Bytes memory_saved(const Updater& updater) const;
+
+  /// What the other members read out of this one's gradients in a step.
+  Bytes gradients_read_by_others(const std::vector<Bucket>& buckets) const;
 
   /// The part of a range that this member sums.
   Range own_chunk(Range range) const;
 
   /// A range of every member's gradients, in the order in which this member's chunk is summed.
-  void gradients(Range range, std::vector<std::span<std::byte>>* spans) const;
-  void gradients(Range range, std::vector<std::span<const std::byte>>* spans) const;
+  template <typename Byte>
+  void gradients(Range range, std::vector<std::span<Byte>>* spans) const {
+    spans->resize(members());
+    for (std::size_t k = 0; k < members(); ++k) (*spans)[k] = gradients_of(k, range);
+  }
 
  private:
+  // Of the member whose gradients come `summand`-th in this member's sums.
+  std::span<std::byte> gradients_of(std::size_t summand, Range range) const;
+
   HostArena(Arena& arena, std::unique_ptr<HostGroup> group, std::vector<Mapping> gradients,
             std::vector<Mapping> parameters);
 

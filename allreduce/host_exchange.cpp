@@ -7,6 +7,7 @@
 // may still read the parameters.
 #include "allreduce/exchange.h"
 #include "allreduce/host_arena.h"
+#include "allreduce/step_tasks.h"
 #include "libdist/memory/reduce.h"
 
 namespace dist::allreduce {
@@ -15,18 +16,13 @@ namespace {
 class HostExchange final : public Exchange {
  public:
   HostExchange(const ExchangeContext& context, std::unique_ptr<HostArena> host)
-      : trace_(context.trace),
-        shares_parameters_(context.options.share_parameters),
-        arena_(context.arena),
-        buckets_(context.buckets),
-        updater_(context.updater),
-        host_(std::move(host)) {}
+      : context_(context), host_(std::move(host)) {}
 
   std::string_view algorithm() const override {
-    return shares_parameters_ ? "fused sweep" : "sweep";
+    return shares_parameters() ? "fused sweep" : "sweep";
   }
 
-  Status begin() override { return host_->take_parameters(shares_parameters_); }
+  Status begin() override { return host_->take_parameters(shares_parameters()); }
 
   // Everything happens at the end of the backward pass.
   void start(std::size_t) override {}
@@ -35,26 +31,31 @@ class HostExchange final : public Exchange {
     const auto began = Clock::now();
     DIST_TRY(meet("ring: wait for gradients", report));
     const auto summing = Clock::now();
-    for (const Bucket& bucket : buckets_) {
-      if (shares_parameters_) {
-        sum_and_update(bucket.range);
+    for (const Bucket& bucket : context_.buckets) {
+      const Range chunk = host_->own_chunk(bucket.range);
+      host_->gradients(chunk, &sources_);
+      if (shares_parameters()) {
+        context_.updater.apply_sum(context_.arena.parameters(chunk), sources_, chunk.begin,
+                                   1.0 / context_.options.ranks);
       } else {
-        sum_everywhere(bucket.range);
+        host_->gradients(chunk, &outs_);
+        reduce_in_order(outs_, sources_, context_.arena.dtype(), Reduction::sum);
       }
     }
     const auto summed = Clock::now();
-    trace_.record(shares_parameters_ ? Activity::update : Activity::reduce, algorithm(), summing,
-                  summed, bytes_of(arena_.elems(), arena_.dtype()));
+    context_.trace.record(shares_parameters() ? Activity::update : Activity::reduce, algorithm(),
+                          summing, summed, bytes_of(whole()));
     DIST_TRY(meet("ring: wait for the others' chunks", report));
     report->communication_busy += Clock::now() - began;
-    report->bytes_sent += bytes_read_by_others();
-    if (shares_parameters_) {
+    // What a transport would have carried away from this rank.
+    report->bytes_sent += host_->gradients_read_by_others(context_.buckets);
+    if (shares_parameters()) {
       report->update += summed - summing;
-      report->memory_saved = host_->share_of_others(arena_.parameter_memory().bytes().size()) +
-                             host_->share_of_others(updater_.state_bytes().value);
+      report->memory_saved = host_->memory_saved(context_.updater);
     } else {
+      report->bytes_sent += sums_stored_to_others();
       report->communication_exposed += summed - summing;
-      update_all(report);
+      update_from_sums(context_, whole(), report);
     }
     return {};
   }
@@ -62,59 +63,25 @@ class HostExchange final : public Exchange {
   Status end() override { return host_->give_back_parameters(); }
 
  private:
+  bool shares_parameters() const { return context_.options.share_parameters; }
+  Range whole() const { return {0, context_.arena.elems().value}; }
+  Bytes bytes_of(Range range) const {
+    return dist::bytes_of(Elems(range.elems()), context_.arena.dtype());
+  }
+
   Status meet(std::string_view what, StepReport* report) {
-    const auto begin = Clock::now();
-    Status outcome = host_->group().meet_again(what);
-    const auto end = Clock::now();
-    report->communication_exposed += end - begin;
-    trace_.record(Activity::wait, what, begin, end);
-    return outcome;
+    return wait_exposed(context_, what, report, [&] { return host_->group().meet_again(what); });
   }
 
-  void sum_and_update(Range bucket) {
-    const Range chunk = host_->own_chunk(bucket);
-    host_->gradients(chunk, &sources_);
-    updater_.apply_sum(arena_.parameters(chunk), sources_, chunk.begin, scale());
-  }
-
-  void sum_everywhere(Range bucket) {
-    const Range chunk = host_->own_chunk(bucket);
-    if (chunk.empty()) return;
-    host_->gradients(chunk, &outs_);
-    sources_.assign(outs_.begin(), outs_.end());
-    reduce_in_order(outs_, sources_, arena_.dtype(), Reduction::sum);
-  }
-
-  void update_all(StepReport* report) {
-    const auto begin = Clock::now();
-    for (const Bucket& bucket : buckets_) {
-      updater_.apply(arena_.parameters(bucket.range), arena_.gradients(bucket.range),
-                     bucket.range.begin, scale());
+  Bytes sums_stored_to_others() const {
+    Bytes stored;
+    for (const Bucket& bucket : context_.buckets) {
+      stored += bytes_of(host_->own_chunk(bucket.range)) * (host_->members() - 1);
     }
-    const auto end = Clock::now();
-    report->update += end - begin;
-    trace_.record(Activity::update, "update", begin, end, bytes_of(arena_.elems(), arena_.dtype()));
+    return stored;
   }
 
-  double scale() const { return 1.0 / static_cast<double>(host_->members()); }
-
-  // What a transport would have carried away from this rank: its gradients of the others' chunks,
-  // and unless the parameters are shared the sums that it stores into their arenas.
-  Bytes bytes_read_by_others() const {
-    std::uint64_t elems = 0;
-    for (const Bucket& bucket : buckets_) {
-      const auto own_elems = host_->own_chunk(bucket.range).elems();
-      elems += bucket.range.elems() - own_elems;
-      if (!shares_parameters_) elems += own_elems * (host_->members() - 1);
-    }
-    return bytes_of(Elems(elems), arena_.dtype());
-  }
-
-  Trace& trace_;
-  const bool shares_parameters_;
-  Arena& arena_;
-  const std::vector<Bucket>& buckets_;
-  Updater& updater_;
+  const ExchangeContext context_;
   std::unique_ptr<HostArena> host_;
   std::vector<std::span<const std::byte>> sources_;
   std::vector<std::span<std::byte>> outs_;

@@ -55,8 +55,9 @@ Status agree(const HostGroupOptions& options, const Status& own) {
 Result<std::vector<Mapping>> attach_all(const HostGroupOptions& options,
                                         const std::optional<MappingAddress>& own) {
   constexpr std::size_t kWords = 5;
+  const auto this_host = host_id();
   std::vector<std::uint64_t> words(kWords);
-  if (own) words = {host_id(), own->process, own->file, own->inode, own->bytes};
+  if (own) words = {this_host, own->process, own->file, own->inode, own->bytes};
   const auto all = gather(options, words);
   DIST_TRY(all);
   std::vector<Mapping> mappings;
@@ -67,7 +68,7 @@ Result<std::vector<Mapping>> attach_all(const HostGroupOptions& options,
       mappings.emplace_back();
       continue;
     }
-    if (theirs[0] != host_id()) {
+    if (theirs[0] != this_host) {
       outcome = Status::unavailable("it is on another host");
     } else if (own && theirs[4] != own->bytes) {
       outcome = Status::invalid_argument(

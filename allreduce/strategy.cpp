@@ -19,11 +19,7 @@
 namespace dist::allreduce {
 namespace {
 
-// The layout check must work even where segment sizes differ; it is short enough for one segment.
-constexpr std::uint64_t kCheckSegmentBytes = 1 << 20;
-
-// FNV-1a over everything that must be the same on every rank, folded to what a double holds
-// exactly.
+// FNV-1a over everything that must be the same on every rank.
 class LayoutHash {
  public:
   LayoutHash& text(std::string_view value) {
@@ -35,14 +31,14 @@ class LayoutHash {
     for (int byte = 0; byte < 8; ++byte) mix(value >> (8 * byte) & 0xff);
     return *this;
   }
-  double folded() const { return static_cast<double>(hash_ >> 12); }
+  std::uint64_t value() const { return hash_; }
 
  private:
   void mix(std::uint64_t byte) { hash_ = (hash_ ^ byte) * 1099511628211ull; }
   std::uint64_t hash_ = 14695981039346656037ull;
 };
 
-double layout_hash(const Arena& arena, const Options& options, const UpdateRule& rule) {
+std::uint64_t layout_hash(const Arena& arena, const Options& options, const UpdateRule& rule) {
   LayoutHash hash;
   hash.text(name_of(arena.dtype())).text(name_of(rule)).text(options.algorithm);
   for (std::size_t p = 0; p < arena.parameter_count(); ++p) {
@@ -60,7 +56,7 @@ double layout_hash(const Arena& arena, const Options& options, const UpdateRule&
       .number(options.shard_optimizer)
       .number(options.share_parameters)
       .number(static_cast<std::uint64_t>(options.ranks_per_host));
-  return hash.folded();
+  return hash.value();
 }
 
 // Whether arenas may be reached in place. An arena that replays many large replicas in one window
@@ -120,17 +116,10 @@ class RingStrategy final : public Strategy {
  private:
   // Every rank learns every rank's hash, so that all of them refuse, and say whom.
   Status check_layouts() {
-    std::vector<double> hashes(static_cast<std::size_t>(options_.ranks));
+    std::vector<std::uint64_t> hashes(static_cast<std::size_t>(options_.ranks));
     hashes[static_cast<std::size_t>(options_.rank)] =
         layout_hash(arena_, options_, updater_.rule());
-    AllReduceOptions task;
-    task.data = std::as_writable_bytes(std::span(hashes));
-    task.dtype = DType::f64;
-    task.rank = options_.rank;
-    task.ranks = options_.ranks;
-    task.segment_bytes = kCheckSegmentBytes;
-    task.label = "ring: comparison of layouts";
-    DIST_TRY(progress_.run(make_ring_all_reduce(std::move(task), trace_)));
+    DIST_TRY(sum_words(hashes, "comparison of layouts"));
     std::vector<Rank> others;
     for (Rank r = 1; r < options_.ranks; ++r) {
       if (hashes[static_cast<std::size_t>(r)] != hashes[0]) others.push_back(r);
@@ -194,6 +183,7 @@ class RingStrategy final : public Strategy {
     return {};
   }
 
+  // In segments of a fixed size: it must work even where the options differ.
   Status sum_words(std::span<std::uint64_t> words, std::string_view what) {
     AllReduceOptions task;
     task.data = std::as_writable_bytes(words);

@@ -184,12 +184,6 @@ class Run {
   bool failed_ = false;
 };
 
-std::string command_line(int argc, char** argv) {
-  std::string line;
-  for (int i = 0; i < argc; ++i) line += fmt::format("{}{}", i > 0 ? " " : "", argv[i]);
-  return line;
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {

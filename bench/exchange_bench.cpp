@@ -210,9 +210,8 @@ Status run_size(const BenchOptions& o, const Options& base, std::uint64_t elemen
 Status run(const BenchOptions& o, int argc, char** argv) {
   auto base = Options::from_environment(argc, argv);
   DIST_TRY(base);
-  std::string command;
-  for (int i = 0; i < argc; ++i) command += fmt::format("{}{}", i == 0 ? "" : " ", argv[i]);
-  const auto provenance = dist::bench::provenance(command);  // counts cores: before pin()
+  // Counts cores: before pin().
+  const auto provenance = dist::bench::provenance(dist::bench::command_line(argc, argv));
   pin(base->rank);
   auto world = World::open(*base);
   DIST_TRY(world);

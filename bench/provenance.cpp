@@ -57,6 +57,12 @@ int usable_cores() {
   return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
 }
 
+std::string command_line(int argc, const char* const* argv) {
+  std::string line;
+  for (int i = 0; i < argc; ++i) line += fmt::format("{}{}", i > 0 ? " " : "", argv[i]);
+  return line;
+}
+
 nlohmann::json provenance(const std::string& command) {
   utsname system = {};
   uname(&system);

@@ -62,12 +62,6 @@ dist::Result<Tools> find_tools(const SweepOptions& options) {
   return tools;
 }
 
-std::string command_line(int argc, char** argv) {
-  std::string line;
-  for (int i = 0; i < argc; ++i) line += fmt::format("{}{}", i > 0 ? " " : "", argv[i]);
-  return line;
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {

@@ -14,34 +14,12 @@ bool share_a_rank(const std::vector<Rank>& a, const std::vector<Rank>& b) {
   return false;
 }
 
-// A task that begins when others have ended.
-class Deferred final : public Task {
- public:
-  Deferred(std::unique_ptr<Task> task, std::vector<Ticket> before)
-      : task_(std::move(task)), before_(std::move(before)) {}
-
-  Result<Advance> advance(Transport& transport) override {
-    std::erase_if(before_, [](const Ticket& ticket) { return ticket.finished(); });
-    return before_.empty() ? task_->advance(transport) : Advance::idle;
-  }
-  std::string waits_for() const override { return task_->waits_for(); }
-  // Those before have deadlines of their own.
-  bool has_deadline() const override { return before_.empty() && task_->has_deadline(); }
-  Duration poll_interval() const override { return task_->poll_interval(); }
-
- private:
-  const std::unique_ptr<Task> task_;
-  std::vector<Ticket> before_;
-};
-
 }  // namespace
 
 Ticket OperationOrder::submit(Progress& progress, std::unique_ptr<Task> task,
                               std::shared_ptr<const std::vector<Rank>> peers) {
   const std::lock_guard lock(mutex_);
-  auto before = earlier(*peers);
-  if (!before.empty()) task = std::make_unique<Deferred>(std::move(task), std::move(before));
-  Ticket ticket = progress.submit(std::move(task));
+  Ticket ticket = progress.submit(std::move(task), earlier(*peers));
   in_flight_.push_back({ticket, std::move(peers)});
   return ticket;
 }

@@ -63,7 +63,7 @@ TimePoint Ticket::ended() const {
 struct Progress::Entry {
   std::unique_ptr<Task> task;
   std::shared_ptr<Ticket::State> ticket;
-  std::optional<Ticket> after;
+  std::vector<Ticket> after;
   std::optional<TimePoint> started;
   TimePoint last_moved;
 };
@@ -82,9 +82,9 @@ Progress::~Progress() {
   thread_.join();
 }
 
-Ticket Progress::submit(std::unique_ptr<Task> task, const Ticket* after) {
+Ticket Progress::submit(std::unique_ptr<Task> task, std::vector<Ticket> after) {
   const std::lock_guard lock(mutex_);
-  const Ticket ticket = enqueue(std::move(task), after);
+  const Ticket ticket = enqueue(std::move(task), std::move(after));
   if (!submitted_.empty()) call_driver();
   return ticket;
 }
@@ -93,7 +93,7 @@ Status Progress::run(std::unique_ptr<Task> task) {
   Ticket own;
   {
     Lock lock(mutex_);
-    own = enqueue(std::move(task), nullptr);
+    own = enqueue(std::move(task), {});
     if (driven_) {
       call_driver();
     } else if (!own.finished()) {
@@ -108,7 +108,7 @@ Status Progress::run(std::unique_ptr<Task> task) {
 }
 
 // Queues a task; after a failure its ticket has already ended. With the lock held.
-Ticket Progress::enqueue(std::unique_ptr<Task> task, const Ticket* after) {
+Ticket Progress::enqueue(std::unique_ptr<Task> task, std::vector<Ticket> after) {
   Ticket ticket;
   ticket.state_ = std::make_shared<Ticket::State>();
   const auto now = Clock::now();
@@ -116,9 +116,7 @@ Ticket Progress::enqueue(std::unique_ptr<Task> task, const Ticket* after) {
     ticket.state_->finish(failure_, now);
     return ticket;
   }
-  submitted_.push_back({std::move(task), ticket.state_,
-                        after != nullptr ? std::optional(*after) : std::nullopt, std::nullopt,
-                        now});
+  submitted_.push_back({std::move(task), ticket.state_, std::move(after), std::nullopt, now});
   return ticket;
 }
 
@@ -224,7 +222,8 @@ bool Progress::advance_all() {
 
 // One turn for one task; true if it has ended. A failure ends all of them.
 bool Progress::advance(Entry& entry, bool* moved) {
-  if (entry.after && !entry.after->finished()) {
+  std::erase_if(entry.after, [](const Ticket& ticket) { return ticket.finished(); });
+  if (!entry.after.empty()) {
     entry.last_moved = Clock::now();
     return false;
   }

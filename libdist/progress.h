@@ -77,8 +77,8 @@ class Progress {
 
   /// Hands a task to whoever drives, and returns. Tasks start in the order of submission, on every
   /// rank the same, and are then advanced side by side; tasks on the same channel that must not
-  /// interleave say so by `after`: the task does not start before that one has ended. Thread-safe.
-  Ticket submit(std::unique_ptr<Task> task, const Ticket* after = nullptr);
+  /// interleave say so by `after`: the task does not start before those have ended. Thread-safe.
+  Ticket submit(std::unique_ptr<Task> task, std::vector<Ticket> after = {});
 
   /// submit() and wait() in one. Where nobody drives, the caller does so until this task has ended:
   /// nobody needs to be woken up on the way. What others submit in the meantime is served by it
@@ -103,7 +103,7 @@ class Progress {
   using Lock = std::unique_lock<std::mutex>;
 
   void loop();
-  Ticket enqueue(std::unique_ptr<Task> task, const Ticket* after);
+  Ticket enqueue(std::unique_ptr<Task> task, std::vector<Ticket> after);
   void call_driver();
   bool has_work() const;
   void drive(Lock& lock, const Ticket* own);

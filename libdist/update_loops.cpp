@@ -4,6 +4,7 @@
 #include "libdist/update_loops.h"
 
 #include <array>
+#include <type_traits>
 
 #include "libdist/check.h"
 
@@ -28,8 +29,27 @@ template <std::size_t kSummands, typename T>
   return total;
 }
 
+// Momentum or Nesterov, which differ in the step along the new velocity.
 template <typename Rule, typename T, std::size_t kSummands>
-struct Update;
+struct Update {
+  [[gnu::always_inline]] static void run(Rule rule, Views<T> v) {
+    const T rate = static_cast<T>(rule.learning_rate);
+    const T momentum = static_cast<T>(rule.momentum);
+    const T decay = static_cast<T>(rule.weight_decay);
+    DIST_INDEPENDENT_ITERATIONS
+    for (std::size_t i = 0; i < v.elems; ++i) {
+      const T p = v.parameters[i];
+      const T g = v.scale * sum<kSummands>(v, i) + decay * p;
+      const T velocity = momentum * v.velocity[i] + g;
+      v.velocity[i] = velocity;
+      if constexpr (std::is_same_v<Rule, Nesterov>) {
+        v.parameters[i] = p - rate * (g + momentum * velocity);
+      } else {
+        v.parameters[i] = p - rate * velocity;
+      }
+    }
+  }
+};
 
 template <typename T, std::size_t kSummands>
 struct Update<Sgd, T, kSummands> {
@@ -41,40 +61,6 @@ struct Update<Sgd, T, kSummands> {
       const T p = v.parameters[i];
       const T g = v.scale * sum<kSummands>(v, i) + decay * p;
       v.parameters[i] = p - rate * g;
-    }
-  }
-};
-
-template <typename T, std::size_t kSummands>
-struct Update<Momentum, T, kSummands> {
-  [[gnu::always_inline]] static void run(Momentum rule, Views<T> v) {
-    const T rate = static_cast<T>(rule.learning_rate);
-    const T momentum = static_cast<T>(rule.momentum);
-    const T decay = static_cast<T>(rule.weight_decay);
-    DIST_INDEPENDENT_ITERATIONS
-    for (std::size_t i = 0; i < v.elems; ++i) {
-      const T p = v.parameters[i];
-      const T g = v.scale * sum<kSummands>(v, i) + decay * p;
-      const T velocity = momentum * v.velocity[i] + g;
-      v.velocity[i] = velocity;
-      v.parameters[i] = p - rate * velocity;
-    }
-  }
-};
-
-template <typename T, std::size_t kSummands>
-struct Update<Nesterov, T, kSummands> {
-  [[gnu::always_inline]] static void run(Nesterov rule, Views<T> v) {
-    const T rate = static_cast<T>(rule.learning_rate);
-    const T momentum = static_cast<T>(rule.momentum);
-    const T decay = static_cast<T>(rule.weight_decay);
-    DIST_INDEPENDENT_ITERATIONS
-    for (std::size_t i = 0; i < v.elems; ++i) {
-      const T p = v.parameters[i];
-      const T g = v.scale * sum<kSummands>(v, i) + decay * p;
-      const T velocity = momentum * v.velocity[i] + g;
-      v.velocity[i] = velocity;
-      v.parameters[i] = p - rate * (g + momentum * velocity);
     }
   }
 };

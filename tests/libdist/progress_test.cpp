@@ -88,7 +88,7 @@ TEST_CASE("a task that comes after another does not start before that one has en
                                         ++second_calls;
                                         return Advance::finished;
                                       }),
-                                      &first);
+                                      {first});
   REQUIRE_OK(progress.run(task([](Transport&) { return Advance::finished; })));
   REQUIRE_OK(progress.run(task([](Transport&) { return Advance::finished; })));
   REQUIRE(second_calls.load() == 0);
@@ -97,14 +97,14 @@ TEST_CASE("a task that comes after another does not start before that one has en
   REQUIRE_OK(second.wait());
   REQUIRE(second.started() >= first.ended());
 
-  REQUIRE_OK(progress.submit(task([](Transport&) { return Advance::finished; }), &first).wait());
+  REQUIRE_OK(progress.submit(task([](Transport&) { return Advance::finished; }), {first}).wait());
 }
 
 TEST_CASE("the first failure fails every task, now and later") {
   Progress progress(lone_rank(), kLong);
   const auto waiting = progress.submit(never());
   const auto endless = progress.submit(never(false));
-  const auto behind = progress.submit(never(), &waiting);
+  const auto behind = progress.submit(never(), {waiting});
   const auto failing = progress.submit(
       task([](Transport&) -> Result<Advance> { return Status::peer_lost("rank 2 is gone"); }));
   for (const Ticket& ticket : {failing, waiting, endless, behind}) {

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "allreduce/step_tasks.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace dist::allreduce {
+
+AllReduceOptions ring_options(const ExchangeContext& context, std::span<std::byte> data,
+                              DType dtype, std::string_view what) {
+  AllReduceOptions options;
+  options.data = data;
+  options.dtype = dtype;
+  options.rank = context.options.rank;
+  options.ranks = context.options.ranks;
+  options.segment_bytes = context.options.segment_bytes.value;
+  options.label = fmt::format("ring: {}", what);
+  return options;
+}
+
+void update_from_sums(const ExchangeContext& context, Range range, StepReport* report) {
+  const Arena& arena = context.arena;
+  const auto begin = Clock::now();
+  context.updater.apply(arena.parameters(range), arena.gradients(range), range.begin,
+                        1.0 / context.options.ranks);
+  const auto end = Clock::now();
+  report->update += end - begin;
+  context.trace.record(Activity::update, "update", begin, end,
+                       bytes_of(Elems(range.elems()), arena.dtype()));
+}
+
+StepTasks::~StepTasks() {
+  if (std::all_of(entries_.begin(), entries_.end(),
+                  [](const Entry& entry) { return entry.ticket.finished(); })) {
+    return;
+  }
+  context_.progress.cancel(Status::cancelled(
+      fmt::format("ring: rank {} gave up a step before finish_step()", context_.options.rank)));
+}
+
+void StepTasks::submit(std::unique_ptr<Task> task, std::vector<Ticket> preparation) {
+  auto after = preparation;
+  if (!entries_.empty()) after.push_back(entries_.back().ticket);
+  const Ticket ticket = context_.progress.submit(std::move(task), std::move(after));
+  entries_.push_back({ticket, preparation.empty() ? ticket : preparation.front()});
+}
+
+Status StepTasks::wait(std::size_t task, StepReport* report) {
+  const auto& [ticket, first] = entries_[task];
+  DIST_TRY(wait_exposed(context_, "wait for gradients", report, [&] { return ticket.wait(); }));
+  // Tasks are ordered by their beginning.
+  const auto begin = std::max(first.started(), busy_until_);
+  busy_ += std::max(ticket.ended() - begin, Duration(0));
+  busy_until_ = std::max(ticket.ended(), busy_until_);
+  return {};
+}
+
+void StepTasks::finish(StepReport* report) {
+  const auto sent = context_.progress.counters().sent;
+  report->bytes_sent += sent - bytes_sent_;
+  report->communication_busy += busy_;
+  bytes_sent_ = sent;
+  busy_ = Duration(0);
+  entries_.clear();
+}
+
+}  // namespace dist::allreduce

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+// What exchanges share of a step: its tasks on the transport, its waits and updates, and the
+// account of all that in the step's report.
+#pragma once
+
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "allreduce/all_reduce.h"
+#include "allreduce/exchange.h"
+
+namespace dist::allreduce {
+
+/// Options of a task among all ranks of the world, labelled "ring: WHAT".
+AllReduceOptions ring_options(const ExchangeContext& context, std::span<std::byte> data,
+                              DType dtype, std::string_view what);
+
+/// Calls `waiting`; the time counts as exposed communication, and stands in the trace as `what`.
+template <typename Waiting>
+Status wait_exposed(const ExchangeContext& context, std::string_view what, StepReport* report,
+                    const Waiting& waiting) {
+  const auto begin = Clock::now();
+  Status outcome = waiting();
+  const auto end = Clock::now();
+  report->communication_exposed += end - begin;
+  context.trace.record(Activity::wait, what, begin, end);
+  return outcome;
+}
+
+/// Updates a range of the parameters by the arena's gradients, which hold sums over all ranks.
+void update_from_sums(const ExchangeContext& context, Range range, StepReport* report);
+
+/// The tasks of a step, one after the other since they share a channel. Destroyed half-way it gives
+/// the step up: the others hear of it, and nothing touches the arena any more.
+class StepTasks {
+ public:
+  /// `context` is copied; what it refers to outlives this.
+  explicit StepTasks(const ExchangeContext& context)
+      : context_(context), bytes_sent_(context.progress.counters().sent) {}
+  ~StepTasks();
+  StepTasks(const StepTasks&) = delete;
+  StepTasks& operator=(const StepTasks&) = delete;
+
+  /// What was sent until now belongs to no step.
+  void begin() { bytes_sent_ = context_.progress.counters().sent; }
+
+  /// The task starts when the one before it and those of `preparation` have ended.
+  void submit(std::unique_ptr<Task> task, std::vector<Ticket> preparation = {});
+  std::size_t size() const { return entries_.size(); }
+
+  Status wait(std::size_t task, StepReport* report);
+
+  /// After all have been waited for: adds bytes and busy time to the report.
+  void finish(StepReport* report);
+
+ private:
+  struct Entry {
+    Ticket ticket;
+    Ticket first;  // where there is a preparation, its first task
+  };
+
+  const ExchangeContext context_;
+  std::vector<Entry> entries_;
+  Bytes bytes_sent_;  // before this step
+  Duration busy_{0};  // of this step: at least one task was in flight
+  TimePoint busy_until_;
+};
+
+}  // namespace dist::allreduce
