@@ -41,6 +41,10 @@ class Exchange {
   /// The gradients of a bucket are final on this rank. Buckets come in their order. Never blocks.
   virtual void start(std::size_t bucket) = 0;
 
+  /// All buckets were started: returns when the parameters of this one are those of the next step.
+  /// Adds times to the report that finish() of the same step is given.
+  virtual Status await(std::size_t bucket, StepReport* report) = 0;
+
   /// All buckets were started: returns when this rank's parameters are those of the next step. Adds
   /// bytes and times to the report.
   virtual Status finish(StepReport* report) = 0;

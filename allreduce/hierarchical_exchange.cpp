@@ -98,14 +98,22 @@ class HierarchicalExchange final : public Exchange {
     tasks_.submit(make_ring_all_reduce(std::move(ring), context_.trace), {sum});
   }
 
-  Status finish(StepReport* report) override {
+  // All buckets at once: ranks of a host share the parameters and meet when they have updated them.
+  Status await(std::size_t, StepReport* report) override {
+    if (updated_) return {};
+    updated_ = true;
     // Until all ranks of the host have ended their backward passes, somebody may read parameters.
     DIST_TRY(meet("ring: wait for gradients", report));
     for (std::size_t b = 0; b < context_.buckets.size(); ++b) {
       DIST_TRY(tasks_.wait(b, report));
       update_from_sums(context_, host_->own_chunk(context_.buckets[b].range), report);
     }
-    DIST_TRY(meet("ring: wait for the update", report));
+    return meet("ring: wait for the update", report);
+  }
+
+  Status finish(StepReport* report) override {
+    DIST_TRY(await(0, report));
+    updated_ = false;
     tasks_.finish(report);
     report->bytes_sent += host_->gradients_read_by_others(context_.buckets);
     report->memory_saved = host_->memory_saved(context_.updater);
@@ -139,7 +147,8 @@ class HierarchicalExchange final : public Exchange {
   const std::shared_ptr<const std::vector<Rank>> flow_;
   const Rank host_number_;
   std::unique_ptr<HostArena> host_;
-  StepTasks tasks_;  // one a bucket; last: they use the host's arenas
+  bool updated_ = false;  // this step
+  StepTasks tasks_;       // one a bucket; last: they use the host's arenas
 };
 
 }  // namespace

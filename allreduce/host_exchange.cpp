@@ -27,7 +27,22 @@ class HostExchange final : public Exchange {
   // Everything happens at the end of the backward pass.
   void start(std::size_t) override {}
 
+  Status await(std::size_t, StepReport* report) override {
+    if (updated_) return {};
+    updated_ = true;
+    return sweep(report);
+  }
+
   Status finish(StepReport* report) override {
+    DIST_TRY(await(0, report));
+    updated_ = false;
+    return {};
+  }
+
+  Status end() override { return host_->give_back_parameters(); }
+
+ private:
+  Status sweep(StepReport* report) {
     const auto began = Clock::now();
     DIST_TRY(meet("ring: wait for gradients", report));
     const auto summing = Clock::now();
@@ -60,9 +75,6 @@ class HostExchange final : public Exchange {
     return {};
   }
 
-  Status end() override { return host_->give_back_parameters(); }
-
- private:
   bool shares_parameters() const { return context_.options.share_parameters; }
   Range whole() const { return {0, context_.arena.elems().value}; }
   Bytes bytes_of(Range range) const {
@@ -85,6 +97,7 @@ class HostExchange final : public Exchange {
   std::unique_ptr<HostArena> host_;
   std::vector<std::span<const std::byte>> sources_;
   std::vector<std::span<std::byte>> outs_;
+  bool updated_ = false;  // this step
 };
 
 }  // namespace

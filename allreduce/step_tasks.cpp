@@ -47,21 +47,21 @@ void StepTasks::submit(std::unique_ptr<Task> task, std::vector<Ticket> preparati
 }
 
 Status StepTasks::wait(std::size_t task, StepReport* report) {
-  const auto& [ticket, first] = entries_[task];
-  DIST_TRY(wait_exposed(context_, "wait for gradients", report, [&] { return ticket.wait(); }));
-  // Tasks are ordered by their beginning.
-  const auto begin = std::max(first.started(), busy_until_);
-  busy_ += std::max(ticket.ended() - begin, Duration(0));
-  busy_until_ = std::max(ticket.ended(), busy_until_);
-  return {};
+  const Ticket& ticket = entries_[task].ticket;
+  return wait_exposed(context_, "wait for gradients", report, [&] { return ticket.wait(); });
 }
 
 void StepTasks::finish(StepReport* report) {
   const auto sent = context_.progress.counters().sent;
   report->bytes_sent += sent - bytes_sent_;
-  report->communication_busy += busy_;
   bytes_sent_ = sent;
-  busy_ = Duration(0);
+  // Tasks are ordered by their beginning.
+  TimePoint busy_until;
+  for (const auto& [ticket, first] : entries_) {
+    const auto begin = std::max(first.started(), busy_until);
+    report->communication_busy += std::max(ticket.ended() - begin, Duration(0));
+    busy_until = std::max(ticket.ended(), busy_until);
+  }
   entries_.clear();
 }
 

@@ -51,7 +51,8 @@ class StepTasks {
 
   Status wait(std::size_t task, StepReport* report);
 
-  /// After all have been waited for: adds bytes and busy time to the report.
+  /// After all have been waited for: adds bytes to the report, and the time in which at least one
+  /// was in flight.
   void finish(StepReport* report);
 
  private:
@@ -63,8 +64,6 @@ class StepTasks {
   const ExchangeContext context_;
   std::vector<Entry> entries_;
   Bytes bytes_sent_;  // before this step
-  Duration busy_{0};  // of this step: at least one task was in flight
-  TimePoint busy_until_;
 };
 
 }  // namespace dist::allreduce

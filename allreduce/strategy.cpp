@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <utility>
 #include <vector>
 
 #include "allreduce/all_reduce.h"
@@ -98,14 +99,18 @@ class RingStrategy final : public Strategy {
     while (const auto bucket = tracker_.next_full()) exchange_->start(*bucket);
   }
 
+  Status await(std::size_t index) override {
+    DIST_ASSERT(tracker_.step_complete(), "await() before every parameter was ready");
+    return exchange_->await(tracker_.bucket_of(index), &report_);
+  }
+
   Result<StepReport> finish_step() override {
     DIST_ASSERT(tracker_.step_complete(), "finish_step() before every parameter was ready");
-    StepReport report;
-    report.step = step_++;
-    report.algorithm = exchange_->algorithm();
-    DIST_TRY(exchange_->finish(&report));
+    report_.step = step_++;
+    report_.algorithm = exchange_->algorithm();
+    DIST_TRY(exchange_->finish(&report_));
     tracker_.begin_step();
-    return report;
+    return std::exchange(report_, {});
   }
 
   Status end() override {
@@ -203,6 +208,7 @@ class RingStrategy final : public Strategy {
   BucketTracker tracker_;
   Updater updater_;
   std::uint64_t step_ = 0;
+  StepReport report_;                   // of the step that is being exchanged
   std::unique_ptr<Exchange> exchange_;  // from begin() on; last: it uses all of the above
 };
 

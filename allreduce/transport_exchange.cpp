@@ -15,7 +15,8 @@ namespace {
 
 class TransportExchange final : public Exchange {
  public:
-  explicit TransportExchange(const ExchangeContext& context) : context_(context), tasks_(context) {}
+  explicit TransportExchange(const ExchangeContext& context)
+      : context_(context), settled_(context.buckets.size(), false), tasks_(context) {}
 
   std::string_view algorithm() const override {
     if (sharded()) return "ring, sharded";
@@ -39,17 +40,19 @@ class TransportExchange final : public Exchange {
                       : make_ring_all_reduce(std::move(task), context_.trace));
   }
 
+  Status await(std::size_t bucket, StepReport* report) override {
+    if (!sharded()) return settle(bucket, report);
+    // The second halves leave in the order of the buckets, behind all first halves.
+    for (std::size_t b = 0; b < settled_.size(); ++b) DIST_TRY(settle(b, report));
+    return tasks_.wait(settled_.size() + bucket, report);
+  }
+
   // A bucket is updated while the next one is exchanged.
   Status finish(StepReport* report) override {
-    const auto& buckets = context_.buckets;
-    for (std::size_t b = 0; b < buckets.size(); ++b) {
-      DIST_TRY(tasks_.wait(b, report));
-      update_from_sums(context_, sharded() ? own_chunk(buckets[b].range) : buckets[b].range,
-                       report);
-      if (sharded()) gather_parameters(b);
-    }
-    for (std::size_t t = buckets.size(); t < tasks_.size(); ++t) DIST_TRY(tasks_.wait(t, report));
+    for (std::size_t b = 0; b < settled_.size(); ++b) DIST_TRY(settle(b, report));
+    for (std::size_t t = settled_.size(); t < tasks_.size(); ++t) DIST_TRY(tasks_.wait(t, report));
     tasks_.finish(report);
+    settled_.assign(settled_.size(), false);
     if (sharded()) {
       const auto state = context_.updater.state_bytes().value;
       report->memory_saved =
@@ -73,6 +76,17 @@ class TransportExchange final : public Exchange {
 
   bool sharded() const { return context_.options.shard_optimizer; }
 
+  // Waits for the sum of a bucket and updates what this rank updates of it, once a step.
+  Status settle(std::size_t bucket, StepReport* report) {
+    if (settled_[bucket]) return {};
+    DIST_TRY(tasks_.wait(bucket, report));
+    const Range range = context_.buckets[bucket].range;
+    update_from_sums(context_, sharded() ? own_chunk(range) : range, report);
+    if (sharded()) gather_parameters(bucket);
+    settled_[bucket] = true;
+    return {};
+  }
+
   // After the first half of the ring rank r has the sum of chunk r + 1.
   Range own_chunk(Range bucket) const {
     const int ranks = context_.options.ranks;
@@ -92,7 +106,8 @@ class TransportExchange final : public Exchange {
   }
 
   const ExchangeContext context_;
-  StepTasks tasks_;  // one a bucket, sharded a second one a bucket
+  std::vector<bool> settled_;  // by bucket, of this step
+  StepTasks tasks_;            // one a bucket, sharded a second one a bucket
 };
 
 }  // namespace

@@ -23,28 +23,41 @@ class LocalStrategy final : public Strategy {
 
   void ready(std::size_t index) override { tracker_.ready(index); }
 
+  Status await(std::size_t) override {
+    if (!updated_) update();
+    return {};
+  }
+
   Result<StepReport> finish_step() override {
-    DIST_ASSERT(tracker_.next_full().has_value(), "finish_step() before every parameter was ready");
+    if (!updated_) update();
     tracker_.begin_step();
-    const Range whole{0, arena_.elems().value};
-    const auto begin = Clock::now();
-    updater_.apply(arena_.parameters(whole), arena_.gradients(whole), 0, 1.0);
-    const auto end = Clock::now();
-    trace_.record(Activity::update, "update", begin, end, Bytes(arena_.parameters(whole).size()));
-    StepReport report;
-    report.step = step_++;
-    report.update = end - begin;
-    return report;
+    updated_ = false;
+    return report_;
   }
 
   Status end() override { return {}; }
 
  private:
+  void update() {
+    DIST_ASSERT(tracker_.next_full().has_value(),
+                "the step ended before every parameter was ready");
+    const Range whole{0, arena_.elems().value};
+    const auto begin = Clock::now();
+    updater_.apply(arena_.parameters(whole), arena_.gradients(whole), 0, 1.0);
+    const auto end = Clock::now();
+    trace_.record(Activity::update, "update", begin, end, Bytes(arena_.parameters(whole).size()));
+    report_.step = step_++;
+    report_.update = end - begin;
+    updated_ = true;
+  }
+
   Trace& trace_;
   Arena& arena_;
   BucketTracker tracker_;
   Updater updater_;
   std::uint64_t step_ = 0;
+  bool updated_ = false;  // this step
+  StepReport report_;     // of this step, once updated
 };
 
 }  // namespace

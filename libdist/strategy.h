@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A strategy places the three acts of a training step: reduce the gradients, update the parameters,
-// broadcast the result. The training loop calls the same four verbs whatever the strategy.
+// broadcast the result. The training loop calls the same verbs whatever the strategy.
 #pragma once
 
 #include <cstdint>
@@ -51,8 +51,14 @@ class Strategy {
   /// blocks; a failure shows in finish_step().
   virtual void ready(std::size_t index) = 0;
 
-  /// Waits until this rank's parameters are those of the next step. Asserts that every parameter
-  /// was ready.
+  /// Waits until parameter `index` is that of the next step, so that the next forward pass can
+  /// start while others are still on their way. Optional, after the last ready() of a step and
+  /// before its finish_step(), any number of times; the first call says that the backward pass is
+  /// over. Asserts that every parameter was ready.
+  virtual Status await(std::size_t index) = 0;
+
+  /// Waits until all of this rank's parameters are those of the next step; comes before the first
+  /// ready() of that step. Asserts that every parameter was ready.
   virtual Result<StepReport> finish_step() = 0;
 
   /// The training loop is over: says so to the others and waits until they need this rank no more.

@@ -92,15 +92,38 @@ class ParameterServer final : public Strategy {
 
   void ready(std::size_t index) override {
     DIST_ASSERT(worker_ && begun_, "ready() needs a worker that has begun");
+    DIST_ASSERT(!pulled_, "ready() after await() needs a finish_step() before it");
     tracker_.ready(index);
     while (const auto bucket = tracker_.next_full()) {
       pushes_.push_back(progress_.submit(worker_->make_push(*bucket, step_)));
     }
   }
 
+  Status await(std::size_t) override { return pulled_ ? Status() : pull(); }
+
   Result<StepReport> finish_step() override {
-    DIST_ASSERT(worker_ && begun_, "finish_step() needs a worker that has begun");
-    DIST_ASSERT(tracker_.step_complete(), "finish_step() before every parameter was ready");
+    if (!pulled_) DIST_TRY(pull());
+    pulled_ = false;
+    return report_;
+  }
+
+  Status end() override {
+    DIST_ASSERT(begun_ && !ended_, "end() follows begin(), once");
+    if (worker_) DIST_TRY(progress_.run(worker_->make_bye()));
+    if (serving_) DIST_TRY(serving_->wait());
+    ended_ = true;
+    return {};
+  }
+
+  std::vector<std::uint64_t> staleness_histogram() const override {
+    if (!server_ || !rules_.reports_staleness) return {};
+    return server_->staleness_histogram();
+  }
+
+ private:
+  Status pull() {
+    DIST_ASSERT(worker_ && begun_, "a step needs a worker that has begun");
+    DIST_ASSERT(tracker_.step_complete(), "the step ended before every parameter was ready");
     StepReport report;
     report.step = step_;
     const auto begin = Clock::now();
@@ -123,23 +146,11 @@ class ParameterServer final : public Strategy {
     pushes_.clear();
     tracker_.begin_step();
     ++step_;
-    return report;
-  }
-
-  Status end() override {
-    DIST_ASSERT(begun_ && !ended_, "end() follows begin(), once");
-    if (worker_) DIST_TRY(progress_.run(worker_->make_bye()));
-    if (serving_) DIST_TRY(serving_->wait());
-    ended_ = true;
+    report_ = report;
+    pulled_ = true;
     return {};
   }
 
-  std::vector<std::uint64_t> staleness_histogram() const override {
-    if (!server_ || !rules_.reports_staleness) return {};
-    return server_->staleness_histogram();
-  }
-
- private:
   // Time in which a push or the pull was under way.
   Duration busy_time(const Ticket& pull) const {
     std::vector<std::pair<TimePoint, TimePoint>> spans{{pull.started(), pull.ended()}};
@@ -168,6 +179,8 @@ class ParameterServer final : public Strategy {
   std::vector<Ticket> pushes_;  // of this step
   Bytes bytes_sent_;
   std::uint64_t step_ = 0;
+  bool pulled_ = false;  // what the next step needs
+  StepReport report_;    // of the step pulled last
   bool begun_ = false;
   bool ended_ = false;
 };

@@ -41,6 +41,9 @@ class BucketTracker {
   /// The next bucket that may leave, in order, or nothing.
   std::optional<std::size_t> next_full();
 
+  /// The bucket that a parameter travels in.
+  std::size_t bucket_of(std::size_t parameter) const { return bucket_of_[parameter]; }
+
   /// Whether all buckets of the step were released.
   bool step_complete() const { return next_ == waiting_.size(); }
 

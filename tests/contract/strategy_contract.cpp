@@ -157,10 +157,16 @@ void backward(Strategy& strategy, const Arena& arena, Values values, std::uint64
 }
 
 template <typename T>
-void expect_equal(const Arena& arena, const std::vector<T>& expected, const std::string& when) {
-  const auto bytes = arena.parameters({0, arena.elems().value});
-  expect(std::memcmp(bytes.data(), expected.data(), bytes.size()) == 0,
+void expect_equal(const Arena& arena, Range range, const std::vector<T>& expected,
+                  const std::string& when) {
+  const auto bytes = arena.parameters(range);
+  expect(std::memcmp(bytes.data(), expected.data() + range.begin, bytes.size()) == 0,
          when + ": the parameters differ from the serial reference");
+}
+
+template <typename T>
+void expect_equal(const Arena& arena, const std::vector<T>& expected, const std::string& when) {
+  expect_equal(arena, {0, arena.elems().value}, expected, when);
 }
 
 template <typename T>
@@ -183,11 +189,16 @@ void train(World& world, const std::string& name, UpdateRule rule, Values values
     expect_equal(arena, reference.parameters(), "after begin()");
     for (std::uint64_t step = 0; step < 4; ++step) {
       backward<T>(*strategy, arena, values, step);
+      reference.step(values, step);
+      // Every other step as an overlapped forward pass would: each parameter when it is needed.
+      for (std::size_t p = arena.parameter_count(); step % 2 == 1 && p-- > 0;) {
+        expect_ok(strategy->await(p));
+        expect_equal(arena, arena.range(p), reference.parameters(), fmt::format("await({})", p));
+      }
       const auto report = strategy->finish_step();
       expect_ok(report.status());
       expect(report->step == step, "StepReport::step");
       expect(report->staleness == 0, "StepReport::staleness");
-      reference.step(values, step);
       expect_equal(arena, reference.parameters(), fmt::format("step {}", step));
     }
   }
