@@ -95,7 +95,8 @@ class HierarchicalExchange final : public Exchange {
     auto ring = flow_options(context_.arena.gradients(chunk), fmt::format("bucket {}", bucket));
     const Ticket sum =
         context_.progress.submit(std::make_unique<SumTask>(*host_, chunk, ring, context_.trace));
-    tasks_.submit(make_ring_all_reduce(std::move(ring), context_.trace), {sum});
+    const Bytes bytes(ring.data.size());
+    tasks_.submit(make_ring_all_reduce(std::move(ring), context_.trace), bytes, {sum});
   }
 
   // All buckets at once: ranks of a host share the parameters and meet when they have updated them.

@@ -39,14 +39,16 @@ StepTasks::~StepTasks() {
       fmt::format("ring: rank {} gave up a step before finish_step()", context_.options.rank)));
 }
 
-void StepTasks::submit(std::unique_ptr<Task> task, std::vector<Ticket> preparation) {
+void StepTasks::submit(std::unique_ptr<Task> task, Bytes bytes, std::vector<Ticket> preparation) {
+  const Transfer transfer{Clock::now(), bytes};
   auto after = preparation;
   if (!entries_.empty()) after.push_back(entries_.back().ticket);
   const Ticket ticket = context_.progress.submit(std::move(task), std::move(after));
-  entries_.push_back({ticket, preparation.empty() ? ticket : preparation.front()});
+  entries_.push_back({ticket, preparation.empty() ? ticket : preparation.front(), transfer});
 }
 
 Status StepTasks::wait(std::size_t task, StepReport* report) {
+  if (!backward_end_) backward_end_ = Clock::now();
   const Ticket& ticket = entries_[task].ticket;
   return wait_exposed(context_, "wait for gradients", report, [&] { return ticket.wait(); });
 }
@@ -57,11 +59,18 @@ void StepTasks::finish(StepReport* report) {
   bytes_sent_ = sent;
   // Tasks are ordered by their beginning.
   TimePoint busy_until;
-  for (const auto& [ticket, first] : entries_) {
+  std::vector<Transfer> transfers;
+  for (std::size_t task = 0; task < entries_.size(); ++task) {
+    const auto& [ticket, first, transfer] = entries_[task];
     const auto begin = std::max(first.started(), busy_until);
     report->communication_busy += std::max(ticket.ended() - begin, Duration(0));
     busy_until = std::max(ticket.ended(), busy_until);
+    link_.note(task, transfer.bytes, ticket.ended() - ticket.started());
+    transfers.push_back(transfer);
   }
+  report->communication_exposed_bound +=
+      least_exposed(transfers, backward_end_.value_or(busy_until), link_.model());
+  backward_end_.reset();
   entries_.clear();
 }
 

@@ -4,11 +4,13 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string_view>
 #include <vector>
 
 #include "allreduce/all_reduce.h"
 #include "allreduce/exchange.h"
+#include "allreduce/exposure.h"
 
 namespace dist::allreduce {
 
@@ -45,25 +47,29 @@ class StepTasks {
   /// What was sent until now belongs to no step.
   void begin() { bytes_sent_ = context_.progress.counters().sent; }
 
-  /// The task starts when the one before it and those of `preparation` have ended.
-  void submit(std::unique_ptr<Task> task, std::vector<Ticket> preparation = {});
+  /// The task, which exchanges `bytes`, starts when the one before it and those of `preparation`
+  /// have ended.
+  void submit(std::unique_ptr<Task> task, Bytes bytes, std::vector<Ticket> preparation = {});
   std::size_t size() const { return entries_.size(); }
 
   Status wait(std::size_t task, StepReport* report);
 
-  /// After all have been waited for: adds bytes to the report, and the time in which at least one
-  /// was in flight.
+  /// After all have been waited for: adds to the report bytes, the time in which at least one was
+  /// in flight, and the bound of exposed communication.
   void finish(StepReport* report);
 
  private:
   struct Entry {
     Ticket ticket;
     Ticket first;  // where there is a preparation, its first task
+    Transfer transfer;
   };
 
   const ExchangeContext context_;
   std::vector<Entry> entries_;
-  Bytes bytes_sent_;  // before this step
+  Bytes bytes_sent_;                       // before this step
+  std::optional<TimePoint> backward_end_;  // of this step: somebody waits
+  LinkFit link_;
 };
 
 }  // namespace dist::allreduce

@@ -34,10 +34,12 @@ class TransportExchange final : public Exchange {
   void start(std::size_t bucket) override {
     auto task = options(context_.arena.gradients(context_.buckets[bucket].range),
                         fmt::format("bucket {}", bucket));
+    const Bytes bytes(task.data.size());
     tasks_.submit(sharded() ? ring_half(&ring_reduce_scatter_plan, task)
                   : context_.options.algorithm == "native"
                       ? make_native_all_reduce(std::move(task), context_.trace)
-                      : make_ring_all_reduce(std::move(task), context_.trace));
+                      : make_ring_all_reduce(std::move(task), context_.trace),
+                  bytes);
   }
 
   Status await(std::size_t bucket, StepReport* report) override {
@@ -100,9 +102,10 @@ class TransportExchange final : public Exchange {
   }
 
   void gather_parameters(std::size_t bucket) {
+    const auto data = context_.arena.parameters(context_.buckets[bucket].range);
     tasks_.submit(ring_half(&ring_all_gather_plan,
-                            options(context_.arena.parameters(context_.buckets[bucket].range),
-                                    fmt::format("parameters of bucket {}", bucket))));
+                            options(data, fmt::format("parameters of bucket {}", bucket))),
+                  Bytes(data.size()));
   }
 
   const ExchangeContext context_;

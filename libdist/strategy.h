@@ -21,7 +21,12 @@ struct StepReport {
                      ///< what the others read out of its arena
   Duration communication_busy{0};  ///< some exchange of the step was in flight
   Duration communication_exposed{
-      0};              ///< finish_step() waited for the exchange: not hidden behind compute
+      0};  ///< finish_step() and await() waited for the exchange: not hidden behind compute
+  Duration communication_exposed_bound{
+      0};              ///< what nobody could have hidden: the moments at which the step's buckets
+                       ///< were ready, replayed on a link as fast as this run has shown it (alpha +
+                       ///< beta * bytes); 0 where nothing travels beside the backward pass (fused
+                       ///< sweep) and at parameter servers, where it is not computed
   Duration update{0};  ///< time in the update on the caller's thread (0 when a server does it); of
                        ///< the fused sweep the whole sweep: reading the gradients is part of it
   Bytes memory_saved;  ///< parameters and optimizer state that this rank does without since ranks

@@ -70,7 +70,13 @@ class Network {
   virtual void initialize(std::uint64_t seed);
 
   /// Mean loss of the batch. Mode::train keeps what backward needs and moves running statistics.
-  virtual double forward(const Batch& batch, Mode mode) = 0;
+  /// Calls await(i), i an index into parameters(), once a parameter before the pass reads it, in
+  /// the order of the pass: parameters may still be on their way when it starts.
+  virtual double forward(const Batch& batch, Mode mode,
+                         const std::function<void(std::size_t parameter)>& await) = 0;
+  double forward(const Batch& batch, Mode mode) {
+    return forward(batch, mode, [](std::size_t) {});
+  }
 
   /// Gradients of the mean loss of the last train forward; overwrites the bound gradients. Calls
   /// ready(i), i an index into parameters(), once a parameter as soon as its gradient is final:

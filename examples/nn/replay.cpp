@@ -23,6 +23,9 @@ class Playback {
     std::this_thread::sleep_until(start_ + dist::Duration(static_cast<std::int64_t>(elapsed_ns)));
   }
 
+  // What follows comes later by as much.
+  void pause(dist::Duration waited) { start_ += waited; }
+
  private:
   dist::TimePoint start_ = dist::Clock::now();
 };
@@ -42,7 +45,6 @@ class ReplayNetwork final : public Network {
       const ParameterInfo& info = graph.parameters[p];
       parameters_.push_back({info.name, dist::Elems(info.elements()), options.dtype});
     }
-    for (const LayerTime& time : times_) forward_ns_ += time.forward_ns;
   }
 
   const Graph& graph() const override { return graph_; }
@@ -72,8 +74,23 @@ class ReplayNetwork final : public Network {
 
   void initialize(std::uint64_t) override {}
 
-  double forward(const Batch&, Mode) override {
-    Playback().advance_to(forward_ns_);
+  // A layer that waits for its parameters delays all that follow.
+  double forward(const Batch&, Mode, const std::function<void(std::size_t)>& await) override {
+    Playback playback;
+    double elapsed_ns = 0;
+    std::size_t next = parameters_.size();
+    for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
+      const std::size_t count = graph_.nodes[i].parameters.size();
+      next -= count;
+      if (count > 0) {
+        playback.advance_to(elapsed_ns);
+        const auto waiting = dist::Clock::now();
+        for (std::size_t k = 0; k < count; ++k) await(next + k);
+        playback.pause(dist::Clock::now() - waiting);
+      }
+      elapsed_ns += times_[i].forward_ns;
+    }
+    playback.advance_to(elapsed_ns);
     return 0;
   }
 
@@ -125,7 +142,6 @@ class ReplayNetwork final : public Network {
   Graph graph_;
   NetworkOptions options_;
   std::vector<LayerTime> times_;
-  double forward_ns_ = 0;
   std::vector<dist::Parameter> parameters_;
   std::vector<std::span<std::byte>> parameter_bytes_, gradient_bytes_;
 };

@@ -20,9 +20,17 @@ class Loop {
       : options_(options), replica_(replica), world_(world) {}
 
   Status run() {
-    for (std::int64_t step = 0; step < options_.warmup + options_.steps; ++step) {
-      DIST_TRY_BECAUSE(run_step(step), fmt::format("step {}", step));
+    const std::int64_t steps = options_.warmup + options_.steps;
+    step_began_ = dist::Clock::now();
+    for (std::int64_t step = 0; step < steps; ++step) {
+      const double loss = forward(step);
+      if (step > 0) DIST_TRY_BECAUSE(finish_step(step - 1), fmt::format("step {}", step - 1));
+      note_loss(step, loss);
+      backward();
+      if (step < steps - 1) note_time(step);
     }
+    DIST_TRY_BECAUSE(finish_step(steps - 1), fmt::format("step {}", steps - 1));
+    note_time(steps - 1);
     finish();
     return {};
   }
@@ -30,32 +38,49 @@ class Loop {
   Measurements take() { return std::move(measured_); }
 
  private:
-  Status run_step(std::int64_t step) {
-    const auto begin = dist::Clock::now();
-    const nn::Batch batch = replica_.batch(step);
-    double loss = 0;
-    {
-      const dist::TraceScope scope(world_.trace(), dist::Activity::compute, "forward");
-      loss = replica_.network->forward(batch, nn::Mode::train);
-    }
-    {
-      const dist::TraceScope scope(world_.trace(), dist::Activity::compute, "backward");
-      replica_.network->backward([&](std::size_t p) { replica_.strategy->ready(p); });
-    }
+  // Starts while the parameters of the step before are still on their way. What fails there is told
+  // by finish_step().
+  double forward(std::int64_t step) {
+    const dist::TraceScope scope(world_.trace(), dist::Activity::compute, "forward");
+    return replica_.network->forward(replica_.batch(step), nn::Mode::train, [&](std::size_t p) {
+      if (step > 0 && awaited_.ok()) awaited_ = replica_.strategy->await(p);
+    });
+  }
+
+  void backward() {
+    const dist::TraceScope scope(world_.trace(), dist::Activity::compute, "backward");
+    replica_.network->backward([&](std::size_t p) { replica_.strategy->ready(p); });
+  }
+
+  Status finish_step(std::int64_t step) {
+    DIST_TRY(awaited_);
     auto report = replica_.strategy->finish_step();
     DIST_TRY(report);
-    const double step_ms = milliseconds(dist::Clock::now() - begin);
-    if (step == 0) measured_.loss_first = loss;
-    measured_.loss_last = loss;
-    if (step >= options_.warmup) count(*report, step_ms);
-    if (options_.progress && world_.rank() == 0) tell(step, loss, step_ms);
+    if (step >= options_.warmup) count(*report);
     return {};
   }
 
-  void count(const dist::StepReport& report, double step_ms) {
-    measured_.step_ms.push_back(step_ms);
-    measured_.wall_s += step_ms / 1e3;
+  // From forward pass to forward pass: what is still on its way then belongs to the next step, and
+  // all that is left to the last one.
+  void note_time(std::int64_t step) {
+    const auto now = dist::Clock::now();
+    const double step_ms = milliseconds(now - step_began_);
+    step_began_ = now;
+    if (step >= options_.warmup) {
+      measured_.step_ms.push_back(step_ms);
+      measured_.wall_s += step_ms / 1e3;
+    }
+    if (options_.progress && world_.rank() == 0) tell(step, step_ms);
+  }
+
+  void note_loss(std::int64_t step, double loss) {
+    if (step == 0) measured_.loss_first = loss;
+    measured_.loss_last = loss;
+  }
+
+  void count(const dist::StepReport& report) {
     measured_.exposed_ms += milliseconds(report.communication_exposed);
+    measured_.exposed_bound_ms += milliseconds(report.communication_exposed_bound);
     measured_.busy_ms += milliseconds(report.communication_busy);
     measured_.update_ms += milliseconds(report.update);
     measured_.algorithm = report.algorithm;
@@ -74,6 +99,7 @@ class Loop {
   void finish() {
     const auto steps = static_cast<double>(options_.steps);
     measured_.exposed_ms /= steps;
+    measured_.exposed_bound_ms /= steps;
     measured_.busy_ms /= steps;
     measured_.update_ms /= steps;
     measured_.bytes_sent_per_step /= steps;
@@ -83,10 +109,10 @@ class Loop {
     }
   }
 
-  void tell(std::int64_t step, double loss, double step_ms) const {
+  void tell(std::int64_t step, double step_ms) const {
     std::fputs(fmt::format("step {:>5}/{}{}  loss {:.6f}  {:.2f} ms\n", step + 1,
                            options_.warmup + options_.steps,
-                           step < options_.warmup ? " (warm-up)" : "", loss, step_ms)
+                           step < options_.warmup ? " (warm-up)" : "", measured_.loss_last, step_ms)
                    .c_str(),
                stdout);
     std::fflush(stdout);
@@ -95,6 +121,8 @@ class Loop {
   const TrainOptions& options_;
   Replica& replica_;
   dist::World& world_;
+  dist::TimePoint step_began_;
+  Status awaited_;
   Measurements measured_;
 };
 

@@ -13,7 +13,8 @@ namespace train {
 struct Measurements {
   double wall_s = 0;            ///< of all timed steps
   std::vector<double> step_ms;  ///< one a timed step
-  double exposed_ms = 0;        ///< mean a step: finish_step() waited for the exchange
+  double exposed_ms = 0;        ///< mean a step: await() and finish_step() waited for the exchange
+  double exposed_bound_ms = 0;  ///< mean a step: StepReport::communication_exposed_bound
   double busy_ms = 0;           ///< mean a step: some exchange was in flight
   double update_ms = 0;         ///< mean a step: this rank updated parameters
   std::string algorithm;        ///< of the last step's exchange; "" where a server does it

@@ -161,6 +161,7 @@ dist::Result<Report> make_report(const TrainOptions& options, const Replica& rep
   report.images_per_second_se = report.images_per_second * relative_error(measured.step_ms);
   report.step_ms_median = median(measured.step_ms);
   report.exposed_ms = measured.exposed_ms;
+  report.exposed_bound_ms = measured.exposed_bound_ms;
   report.busy_ms = measured.busy_ms;
   report.update_ms = measured.update_ms;
   report.algorithm = measured.algorithm;
@@ -201,6 +202,7 @@ dist::Status append_record(const TrainOptions& options, const Report& report) {
       {"images_per_second_se", report.images_per_second_se},
       {"step_ms_median", report.step_ms_median},
       {"exposed_communication_ms", report.exposed_ms},
+      {"exposed_bound_ms", report.exposed_bound_ms},
       {"communication_busy_ms", report.busy_ms},
       {"update_ms", report.update_ms},
       {"bytes_sent_per_step", report.bytes_sent_per_step},
@@ -229,13 +231,16 @@ std::string summary(const TrainOptions& options, const Report& report) {
   std::string text = fmt::format(
       "{}: {}, {} worker{} over {}, {} {}, batch {} a worker, image {}\n"
       "  {:.2f} +- {:.2f} images/s ({}; {} steps after {} of warm-up)\n"
-      "  step {:.2f} ms (median); communication {:.2f} ms in flight, {:.2f} ms exposed; "
+      "  step {:.2f} ms (median); communication {:.2f} ms in flight, {:.2f} ms exposed{}; "
       "{:.3f} MB sent a rank{}\n",
       options.model, options.strategy, report.workers, report.workers == 1 ? "" : "s",
       report.transport, options.backend, options.precision, options.batch, options.image,
       report.images_per_second, report.images_per_second_se,
       options.replays() ? "emulated: computing replayed, communication real" : "measured",
       options.steps, options.warmup, report.step_ms_median, report.busy_ms, report.exposed_ms,
+      report.exposed_bound_ms > 0
+          ? fmt::format(" (at least {:.2f} on this link)", report.exposed_bound_ms)
+          : "",
       report.bytes_sent_per_step / 1e6,
       report.algorithm.empty() ? "" : fmt::format("; {}", report.algorithm));
   if (!options.replays()) {

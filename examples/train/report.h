@@ -25,6 +25,7 @@ struct Report {
   double images_per_second_se = 0;  ///< rate * (deviation of step times / sqrt(steps)) / mean
   double step_ms_median = 0;
   double exposed_ms = 0;
+  double exposed_bound_ms = 0;
   double busy_ms = 0;
   double update_ms = 0;
   std::string algorithm;

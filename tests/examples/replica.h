@@ -2,6 +2,7 @@
 // A network bound to an arena of its own, for tests.
 #pragma once
 
+#include <limits>
 #include <memory>
 #include <string_view>
 #include <vector>
@@ -38,6 +39,23 @@ inline dist::Result<Replica> try_replica(std::string_view backend, const Graph& 
 inline Replica make_replica(std::string_view backend, const Graph& graph,
                             const NetworkOptions& options) {
   return try_replica(backend, graph, options).value();
+}
+
+/// The loss of a forward pass whose parameters come when they are awaited and are not numbers
+/// before. Counts the calls of each parameter.
+inline double forward_awaiting(const Replica& replica, const Batch& batch,
+                               std::vector<int>* calls) {
+  std::vector<std::vector<double>> values;
+  for (std::size_t i = 0; i < replica->parameters().size(); ++i) {
+    values.push_back(replica->plain_parameter(i));
+    const std::vector<double> poison(values[i].size(), std::numeric_limits<double>::quiet_NaN());
+    replica->set_plain_parameter(i, poison);
+  }
+  calls->assign(values.size(), 0);
+  return replica->forward(batch, Mode::train, [&](std::size_t i) {
+    ++calls->at(i);
+    replica->set_plain_parameter(i, values[i]);
+  });
 }
 
 }  // namespace nn::test

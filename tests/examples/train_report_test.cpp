@@ -43,6 +43,7 @@ TEST_CASE("the record has every field that scripts rely on") {
                             "images_per_second_se",
                             "step_ms_median",
                             "exposed_communication_ms",
+                            "exposed_bound_ms",
                             "communication_busy_ms",
                             "bytes_sent_per_step",
                             "parameters",

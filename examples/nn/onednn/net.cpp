@@ -123,7 +123,8 @@ class OneDnnNetwork final : public Network {
     return {};
   }
 
-  double forward(const Batch& batch, Mode mode) override {
+  double forward(const Batch& batch, Mode mode,
+                 const std::function<void(std::size_t)>& await) override {
     DIST_ASSERT(buffer_.data() != nullptr, "forward before bind");
     DIST_ASSERT(static_cast<std::int64_t>(batch.images.size()) ==
                     options_.batch * graph_.input_shape().elements(),
@@ -131,7 +132,10 @@ class OneDnnNetwork final : public Network {
     const Threads threads(threads_);
     loss_->set_labels(batch.labels);
     std::copy(batch.images.begin(), batch.images.end(), images_);
+    std::size_t next = parameters_.size();
     for (std::size_t i = 1; i < operations_.size(); ++i) {
+      next -= graph_.nodes[i].parameters.size();
+      for (std::size_t k = 0; k < graph_.nodes[i].parameters.size(); ++k) await(next + k);
       const auto start = dist::Clock::now();
       operations_[i]->forward(stream_, mode);
       if (options_.timing) times_[i].forward_ns = since(start);

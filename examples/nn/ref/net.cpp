@@ -96,7 +96,8 @@ class RefNetwork final : public Network {
     return {};
   }
 
-  double forward(const Batch& batch, Mode mode) override {
+  double forward(const Batch& batch, Mode mode,
+                 const std::function<void(std::size_t)>& await) override {
     DIST_ASSERT(memory_ != nullptr, "forward before bind");
     DIST_ASSERT(static_cast<std::int64_t>(batch.images.size()) ==
                     options_.batch * graph_.input_shape().elements(),
@@ -104,6 +105,7 @@ class RefNetwork final : public Network {
     loss_->set_labels(batch.labels);
     std::copy(batch.images.begin(), batch.images.end(), tensors_[0].y);
     for (std::size_t i = 1; i < graph_.nodes.size(); ++i) {
+      for (const std::size_t p : graph_.nodes[i].parameters) await(backward_index_[p]);
       const auto start = dist::Clock::now();
       operation(i).forward(tensors_[i], mode);
       note_time(i, &LayerTime::forward_ns, start);

@@ -67,6 +67,17 @@ void check_against_ref(const Graph& graph) {
 
 }  // namespace
 
+TEST_CASE("a forward pass awaits each parameter once, before it reads it") {
+  const Graph graph = models::make_model("resnet50", {.image = 32}).value();
+  const auto samples =
+      data::Synthetic(data::Kind::random, graph.input_shape(), graph.classes(), 4).batch(0, kBatch);
+  const test::Replica replica = replica_of("onednn", graph);
+  const double expected = replica->forward(samples.batch(), Mode::train);
+  std::vector<int> calls;
+  CHECK(test::forward_awaiting(replica, samples.batch(), &calls) == expected);
+  CHECK(calls == std::vector<int>(replica->parameters().size(), 1));
+}
+
 TEST_CASE("convolutions agree with ref") {
   const Window window = GENERATE(square(1), square(1, 2), square(3, 1, 1), square(3, 2),
                                  square(5, 2, 2), Window{1, 7, 1, 0, 3}, Window{7, 1, 1, 3, 0});

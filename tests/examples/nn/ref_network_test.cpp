@@ -32,6 +32,17 @@ std::vector<std::vector<double>> gradients_of(const test::Replica& replica,
 
 }  // namespace
 
+TEST_CASE("a forward pass awaits each parameter once, before it reads it") {
+  const Graph graph = small_cnn();
+  const test::Replica replica = test::make_replica("ref", graph, {.batch = 4});
+  replica->initialize(1);
+  const data::Samples samples = samples_for(graph, 4);
+  const double expected = replica->forward(samples.batch(), Mode::train);
+  std::vector<int> calls;
+  CHECK(test::forward_awaiting(replica, samples.batch(), &calls) == expected);
+  CHECK(calls == std::vector<int>(replica->parameters().size(), 1));
+}
+
 TEST_CASE("ready is called once a parameter, ascending, with the final gradient") {
   const Graph graph = small_cnn();
   const test::Replica replica = test::make_replica("ref", graph, {.batch = 4});

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <thread>
 
 #include "examples/models/models.h"
 #include "examples/nn/profile.h"
@@ -79,6 +80,22 @@ TEST_CASE("no gradient is ready before its layer's time") {
       CHECK(elapsed >= std::chrono::milliseconds(25));
     }
   });
+}
+
+TEST_CASE("a layer that waits for its parameters delays the rest of the forward pass") {
+  const test::Replica replica =
+      test::make_replica("replay", small_cnn(), {.batch = 1, .timing = true, .step_ms = 10});
+  double forward_ns = 0;
+  for (const LayerTime& time : replica->layer_times()) forward_ns += time.forward_ns;
+  std::vector<int> calls(replica->parameters().size(), 0);
+  const auto spent = time_of([&] {
+    replica->forward({}, Mode::train, [&](std::size_t i) {
+      ++calls.at(i);
+      std::this_thread::sleep_for(std::chrono::milliseconds(i + 1 == calls.size() ? 5 : 0));
+    });
+  });
+  CHECK(calls == std::vector<int>(calls.size(), 1));
+  CHECK(static_cast<double>(spent.count()) >= forward_ns + 5e6 - 1);
 }
 
 TEST_CASE("replay leaves parameters and gradients alone") {
