@@ -18,6 +18,7 @@
 #include <cstring>
 #include <filesystem>
 #include <optional>
+#include <thread>
 
 #include "examples/launcher/output.h"
 #include "examples/launcher/process.h"
@@ -31,6 +32,7 @@ using Clock = std::chrono::steady_clock;
 using dist::Status;
 
 constexpr auto kTermToKill = std::chrono::seconds(1);
+constexpr auto kLateDeath = std::chrono::milliseconds(200);
 constexpr int kTimedOut = 124;
 constexpr int kMostReads = 16;  // of one stream before the others and the signals have their turn;
                                 // more than a pipe holds
@@ -77,6 +79,7 @@ class Job {
   int poll_timeout_ms() const;
   void handle_signals();
   void collect();
+  std::vector<int> reap();
   void judge(const std::vector<int>& ended);
   void begin_ending(const std::string& why, int code);
   void check_clock();
@@ -251,6 +254,25 @@ void Job::handle_signals() {
 }
 
 void Job::collect() {
+  std::vector<int> ended = reap();
+  const auto any = [&](const auto& condition) {
+    return std::any_of(ended.begin(), ended.end(), [&](int r) {
+      return condition(ranks_[static_cast<std::size_t>(r)].wait_status);
+    });
+  };
+  const auto failed = [](int status) { return WIFEXITED(status) && WEXITSTATUS(status) != 0; };
+  const auto killed = [](int status) { return WIFSIGNALED(status); };
+  // Ranks see a neighbour's death, and end, before the kernel has taken it down and told us.
+  const auto until = Clock::now() + kLateDeath;
+  while (phase_ == Phase::running && any(failed) && !any(killed) && Clock::now() < until) {
+    std::this_thread::sleep_for(kLateDeath / 20);
+    const auto more = reap();
+    ended.insert(ended.end(), more.begin(), more.end());
+  }
+  judge(ended);
+}
+
+std::vector<int> Job::reap() {
   std::vector<int> ended;
   int wait_status = 0;
   for (pid_t pid; (pid = waitpid(-1, &wait_status, WNOHANG)) > 0;) {
@@ -261,7 +283,7 @@ void Job::collect() {
       ended.push_back(static_cast<int>(r));
     }
   }
-  judge(ended);
+  return ended;
 }
 
 // Of ranks that ended at the same time, one that was killed is the likelier cause: first.
