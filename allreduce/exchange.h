@@ -54,8 +54,8 @@ class Exchange {
 };
 
 /// Buckets travel over the world's transport while the backward pass runs; every rank updates all
-/// of its replica.
-std::unique_ptr<Exchange> make_transport_exchange(const ExchangeContext& context);
+/// of its replica. Error: resource.
+Result<std::unique_ptr<Exchange>> make_transport_exchange(const ExchangeContext& context);
 
 /// The ranks of one host, the only one, sum, update and share in one sweep over each other's
 /// arenas. Collective (every rank of the world calls it); error `unavailable`, on all ranks alike,

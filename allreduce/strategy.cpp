@@ -56,6 +56,8 @@ std::uint64_t layout_hash(const Arena& arena, const Options& options, const Upda
       .number(options.segment_bytes.value)
       .number(options.shard_optimizer)
       .number(options.share_parameters)
+      .text(options.compress)
+      .number(options.compress_at_least.value)
       .number(static_cast<std::uint64_t>(options.ranks_per_host));
   return hash.value();
 }
@@ -67,7 +69,7 @@ bool shares_memory(const Options& options, const Transport& transport, const Are
   if (options.algorithm == "sweep" || options.algorithm == "hierarchical") return true;
   const bool several_a_host = options.local_ranks > 1 || options.one_host;
   return options.algorithm == "auto" && several_a_host && !options.shard_optimizer &&
-         arena.gradient_memory().shareable() &&
+         options.compress == "none" && arena.gradient_memory().shareable() &&
          (transport.name() != "tcp" || !options.one_host || options.ranks_per_host > 0);
 }
 
@@ -157,7 +159,9 @@ class RingStrategy final : public Strategy {
       log_.info(fmt::format("ring: gradients go over {}: {}", progress_.transport().name(),
                             made.status().message()));
     }
-    exchange_ = make_transport_exchange(context);
+    auto made = make_transport_exchange(context);
+    DIST_TRY_BECAUSE(made, "ring");
+    exchange_ = *std::move(made);
     return {};
   }
 
@@ -212,6 +216,23 @@ class RingStrategy final : public Strategy {
   std::unique_ptr<Exchange> exchange_;  // from begin() on; last: it uses all of the above
 };
 
+Status check_compression(const Options& options) {
+  if (options.compress == "none") return {};
+  if (options.compress == "top-k" || options.compress == "one-bit") {
+    return Status::invalid_argument(fmt::format(
+        "ring: compress {} is for parameter servers: sums of it are as long as what it compresses; "
+        "choose f16, bf16 or int8, or strategy sync-ps or async-ps",
+        options.compress));
+  }
+  if ((options.algorithm != "auto" && options.algorithm != "ring") || options.shard_optimizer) {
+    return Status::invalid_argument(fmt::format(
+        "ring: compress {} has an exchange of its own over the transport: not with algorithm {}{}; "
+        "leave out what is not auto",
+        options.compress, options.algorithm, options.shard_optimizer ? ", shard-optimizer" : ""));
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Strategy>> make_strategy(World& world, Arena& arena, UpdateRule rule) {
@@ -251,6 +272,7 @@ Result<std::unique_ptr<Strategy>> make_strategy(World& world, Arena& arena, Upda
         "state of the optimizer anyway, native cannot",
         options.algorithm));
   }
+  DIST_TRY(check_compression(options));
   auto updater = Updater::create(rule, arena.elems(), arena.dtype(), arena.alias_window());
   DIST_TRY_BECAUSE(updater, "ring");
   return std::unique_ptr<Strategy>(

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "allreduce/all_reduce.h"
+#include "allreduce/compressed_all_reduce.h"
 #include "allreduce/exchange.h"
 #include "allreduce/executor.h"
 #include "allreduce/ring_plan.h"
@@ -18,7 +19,23 @@ class TransportExchange final : public Exchange {
   explicit TransportExchange(const ExchangeContext& context)
       : context_(context), settled_(context.buckets.size(), false), tasks_(context) {}
 
+  // Remembers for every element what its roundings have lost, if the method needs that.
+  Status compress() {
+    const auto method = compression_named(context_.options.compress);
+    DIST_TRY(method);
+    const Arena& arena = context_.arena;
+    compressor_.emplace(*method, context_.options.top_k, arena.dtype());
+    if (!needs_error_feedback(*method)) return {};
+    for (Mapping* memory : {&lost_gradients_, &lost_sums_}) {
+      auto mapped = Mapping::map(bytes_of(arena.elems(), DType::f32), arena.alias_window());
+      DIST_TRY_BECAUSE(mapped, "error feedback of the compression");
+      *memory = *std::move(mapped);
+    }
+    return {};
+  }
+
   std::string_view algorithm() const override {
+    if (compressor_) return "all-to-all, compressed";
     if (sharded()) return "ring, sharded";
     return context_.options.algorithm == "native" ? "native" : "ring";
   }
@@ -35,11 +52,7 @@ class TransportExchange final : public Exchange {
     auto task = options(context_.arena.gradients(context_.buckets[bucket].range),
                         fmt::format("bucket {}", bucket));
     const Bytes bytes(task.data.size());
-    tasks_.submit(sharded() ? ring_half(&ring_reduce_scatter_plan, task)
-                  : context_.options.algorithm == "native"
-                      ? make_native_all_reduce(std::move(task), context_.trace)
-                      : make_ring_all_reduce(std::move(task), context_.trace),
-                  bytes);
+    tasks_.submit(make_task(bucket, std::move(task)), bytes);
   }
 
   Status await(std::size_t bucket, StepReport* report) override {
@@ -54,6 +67,9 @@ class TransportExchange final : public Exchange {
     for (std::size_t b = 0; b < settled_.size(); ++b) DIST_TRY(settle(b, report));
     for (std::size_t t = settled_.size(); t < tasks_.size(); ++t) DIST_TRY(tasks_.wait(t, report));
     tasks_.finish(report);
+    report->compression_saved += compression_.saved;
+    report->compression += compression_.time;
+    compression_ = {};
     settled_.assign(settled_.size(), false);
     if (sharded()) {
       const auto state = context_.updater.state_bytes().value;
@@ -89,6 +105,25 @@ class TransportExchange final : public Exchange {
     return {};
   }
 
+  std::unique_ptr<Task> make_task(std::size_t bucket, AllReduceOptions task) {
+    if (compressor_ && Bytes(task.data.size()) >= context_.options.compress_at_least) {
+      const Range range = context_.buckets[bucket].range;
+      return make_compressed_all_reduce(std::move(task), *compressor_,
+                                        {lost(lost_gradients_, range), lost(lost_sums_, range)},
+                                        compression_);
+    }
+    if (sharded()) return ring_half(&ring_reduce_scatter_plan, task);
+    if (context_.options.algorithm == "native") {
+      return make_native_all_reduce(std::move(task), context_.trace);
+    }
+    return make_ring_all_reduce(std::move(task), context_.trace);
+  }
+
+  static std::span<float> lost(const Mapping& memory, Range range) {
+    if (memory.bytes().empty()) return {};
+    return {reinterpret_cast<float*>(memory.bytes().data()) + range.begin, range.elems()};
+  }
+
   // After the first half of the ring rank r has the sum of chunk r + 1.
   Range own_chunk(Range bucket) const {
     const int ranks = context_.options.ranks;
@@ -110,13 +145,19 @@ class TransportExchange final : public Exchange {
 
   const ExchangeContext context_;
   std::vector<bool> settled_;  // by bucket, of this step
-  StepTasks tasks_;            // one a bucket, sharded a second one a bucket
+  std::optional<Compressor> compressor_;
+  CompressionAccount compression_;  // of this step
+  Mapping lost_gradients_;          // a float an element where there is error feedback
+  Mapping lost_sums_;
+  StepTasks tasks_;  // last: they use all of the above. One a bucket, sharded a second one a bucket
 };
 
 }  // namespace
 
-std::unique_ptr<Exchange> make_transport_exchange(const ExchangeContext& context) {
-  return std::make_unique<TransportExchange>(context);
+Result<std::unique_ptr<Exchange>> make_transport_exchange(const ExchangeContext& context) {
+  auto made = std::make_unique<TransportExchange>(context);
+  if (context.options.compress != "none") DIST_TRY(made->compress());
+  return std::unique_ptr<Exchange>(std::move(made));
 }
 
 }  // namespace dist::allreduce

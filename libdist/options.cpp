@@ -48,6 +48,16 @@ Status parse_seconds(std::string_view text, Duration* out) {
   return {};
 }
 
+Status parse_part(std::string_view text, double* out) {
+  double part = 0;
+  DIST_TRY(parse_number(text, 0.0, &part));
+  if (!(part > 0 && part <= 1)) {
+    return Status::invalid_argument(fmt::format("'{}' is not a number in (0, 1]", text));
+  }
+  *out = part;
+  return {};
+}
+
 Status parse_word(std::string_view text, std::initializer_list<std::string_view> valid,
                   std::string* out) {
   if (std::find(valid.begin(), valid.end(), text) == valid.end()) {
@@ -168,6 +178,18 @@ const auto kEntries = std::to_array<Entry>({
     {"share-parameters", "1: with sweep, ranks of a host share one copy of the parameters",
      [](std::string_view t, Options* o) { return parse_flag(t, &o->share_parameters); },
      [](const Options& o) { return std::string(o.share_parameters ? "1" : "0"); }},
+    {"compress",
+     "gradients on the wire: none, f16, bf16, int8; at parameter servers also top-k, one-bit",
+     [](std::string_view t, Options* o) {
+       return parse_word(t, {"none", "f16", "bf16", "int8", "top-k", "one-bit"}, &o->compress);
+     },
+     [](const Options& o) { return o.compress; }},
+    {"top-k", "with compress=top-k: the part of the values that is sent, in (0, 1]",
+     [](std::string_view t, Options* o) { return parse_part(t, &o->top_k); },
+     [](const Options& o) { return fmt::format("{}", o.top_k); }},
+    {"compress-at-least-bytes", "what has fewer bytes is not compressed",
+     [](std::string_view t, Options* o) { return parse_bytes(t, &o->compress_at_least); },
+     [](const Options& o) { return fmt::format("{}", o.compress_at_least.value); }},
     {"deterministic", "1: refuse whatever could change the order of a sum",
      [](std::string_view t, Options* o) { return parse_flag(t, &o->deterministic); },
      [](const Options& o) { return std::string(o.deterministic ? "1" : "0"); }},

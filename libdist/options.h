@@ -64,9 +64,14 @@ struct Options {
   bool share_parameters =
       true;  ///< with sweep: the ranks of the host share one copy of the parameters
   bool shard_optimizer =
-      false;                   ///< with ring: every rank updates its chunk of each bucket only, and
-                               ///< the parameters go round; 1/ranks of the optimizer's state each
-  bool deterministic = false;  ///< refuse whatever could change the order of a sum
+      false;  ///< with ring: every rank updates its chunk of each bucket only, and
+              ///< the parameters go round; 1/ranks of the optimizer's state each
+  std::string compress =
+      "none";  ///< of gradients on the wire: none, f16, bf16, int8, top-k or one-bit; ring knows
+               ///< the first four (and then goes over the transport), parameter servers all
+  double top_k = 0.01;  ///< with compress=top-k: the part of the values that is sent, in (0, 1]
+  Bytes compress_at_least = 64_KiB;  ///< what has fewer bytes is sent as it is
+  bool deterministic = false;        ///< refuse whatever could change the order of a sum
 
   // Parameter server.
   int servers = 0;  ///< 0 = one a worker where colocated, one where dedicated

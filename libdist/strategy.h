@@ -31,6 +31,9 @@ struct StepReport {
                        ///< the fused sweep the whole sweep: reading the gradients is part of it
   Bytes memory_saved;  ///< parameters and optimizer state that this rank does without since ranks
                        ///< share or split them, on average over the ranks
+  Bytes compression_saved;      ///< payload that this rank did not send since it was compressed
+  Duration compression{0};      ///< in compressing, and in summing what came compressed, beside the
+                                ///< training thread
   std::uint64_t staleness = 0;  ///< async: versions applied between this worker's pull and its push
 };
 

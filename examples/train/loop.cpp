@@ -83,6 +83,9 @@ class Loop {
     measured_.exposed_bound_ms += milliseconds(report.communication_exposed_bound);
     measured_.busy_ms += milliseconds(report.communication_busy);
     measured_.update_ms += milliseconds(report.update);
+    measured_.compression_ms += milliseconds(report.compression);
+    measured_.compression_saved_bytes_per_step +=
+        static_cast<double>(report.compression_saved.value);
     measured_.algorithm = report.algorithm;
     measured_.memory_saved_bytes = static_cast<double>(report.memory_saved.value);
     measured_.bytes_sent_per_step += static_cast<double>(report.bytes_sent.value);
@@ -102,6 +105,8 @@ class Loop {
     measured_.exposed_bound_ms /= steps;
     measured_.busy_ms /= steps;
     measured_.update_ms /= steps;
+    measured_.compression_ms /= steps;
+    measured_.compression_saved_bytes_per_step /= steps;
     measured_.bytes_sent_per_step /= steps;
     for (nn::LayerTime& layer : measured_.layers) {
       layer.forward_ns /= steps;

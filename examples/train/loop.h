@@ -17,7 +17,9 @@ struct Measurements {
   double exposed_bound_ms = 0;  ///< mean a step: StepReport::communication_exposed_bound
   double busy_ms = 0;           ///< mean a step: some exchange was in flight
   double update_ms = 0;         ///< mean a step: this rank updated parameters
-  std::string algorithm;        ///< of the last step's exchange; "" where a server does it
+  double compression_ms = 0;    ///< mean a step: StepReport::compression
+  double compression_saved_bytes_per_step = 0;
+  std::string algorithm;  ///< of the last step's exchange; "" where a server does it
   double bytes_sent_per_step = 0;
   double memory_saved_bytes = 0;  ///< a rank; StepReport::memory_saved
   double loss_first = 0;          ///< of the very first step, warm-up included

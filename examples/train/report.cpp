@@ -164,6 +164,8 @@ dist::Result<Report> make_report(const TrainOptions& options, const Replica& rep
   report.exposed_bound_ms = measured.exposed_bound_ms;
   report.busy_ms = measured.busy_ms;
   report.update_ms = measured.update_ms;
+  report.compression_ms = measured.compression_ms;
+  report.compression_saved_bytes_per_step = measured.compression_saved_bytes_per_step;
   report.algorithm = measured.algorithm;
   report.memory_saved_bytes = measured.memory_saved_bytes;
   return report;
@@ -206,6 +208,9 @@ dist::Status append_record(const TrainOptions& options, const Report& report) {
       {"communication_busy_ms", report.busy_ms},
       {"update_ms", report.update_ms},
       {"bytes_sent_per_step", report.bytes_sent_per_step},
+      {"compress", options.world.compress},
+      {"compression_ms", report.compression_ms},
+      {"compression_saved_bytes_per_step", report.compression_saved_bytes_per_step},
       {"peak_memory_bytes", values ? json(report.peak_memory_bytes) : json()},
       {"memory_saved_bytes", report.memory_saved_bytes},
       {"parameters", report.parameters},
@@ -243,6 +248,11 @@ std::string summary(const TrainOptions& options, const Report& report) {
           : "",
       report.bytes_sent_per_step / 1e6,
       report.algorithm.empty() ? "" : fmt::format("; {}", report.algorithm));
+  if (options.world.compress != "none") {
+    text += fmt::format("  compressed by {}: {:.3f} MB a step not sent, {:.2f} ms of work\n",
+                        options.world.compress, report.compression_saved_bytes_per_step / 1e6,
+                        report.compression_ms);
+  }
   if (!options.replays()) {
     text +=
         fmt::format("  loss {:.6f} -> {:.6f}; {} parameters, hash {:016x}{}\n", report.loss_first,

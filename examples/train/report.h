@@ -28,6 +28,8 @@ struct Report {
   double exposed_bound_ms = 0;
   double busy_ms = 0;
   double update_ms = 0;
+  double compression_ms = 0;
+  double compression_saved_bytes_per_step = 0;
   std::string algorithm;
   double bytes_sent_per_step = 0;  ///< mean over ranks
   double memory_saved_bytes = 0;   ///< a rank, by what ranks share or split
