@@ -93,6 +93,13 @@ Status parse_staleness(std::string_view text, std::uint64_t* out) {
                            fmt::format("'{}' is neither 'unlimited' nor a number of steps", text));
 }
 
+Status parse_lambda(std::string_view text, double* out) {
+  constexpr double kMost = 1e6;
+  DIST_TRY(parse_number(text, 0.0, out));
+  if (*out <= kMost) return {};  // false for NaN too
+  return Status::invalid_argument(fmt::format("'{}' is not a number of at most {}", text, kMost));
+}
+
 std::string seconds_text(Duration d) {
   return fmt::format("{}", std::chrono::duration<double>(d).count());
 }
@@ -206,6 +213,15 @@ const auto kEntries = std::to_array<Entry>({
      [](const Options& o) {
        return o.staleness == kUnlimitedStaleness ? "unlimited" : fmt::format("{}", o.staleness);
      }},
+    {"backup-workers", "sync-ps: a step drops the last so many contributions and waits for none",
+     [](std::string_view t, Options* o) { return parse_number(t, 0, &o->backup_workers); },
+     [](const Options& o) { return fmt::format("{}", o.backup_workers); }},
+    {"staleness-rate", "1: async-ps divides a gradient by its staleness (versions), where above 1",
+     [](std::string_view t, Options* o) { return parse_flag(t, &o->staleness_rate); },
+     [](const Options& o) { return std::string(o.staleness_rate ? "1" : "0"); }},
+    {"delay-compensation", "async-ps: lambda of DC-ASGD; 0: off; workers x model more memory",
+     [](std::string_view t, Options* o) { return parse_lambda(t, &o->delay_compensation); },
+     [](const Options& o) { return fmt::format("{}", o.delay_compensation); }},
     {"trace", "path of the Chrome trace; the rank goes before the extension",
      [](std::string_view t, Options* o) {
        o->trace = t;

@@ -78,6 +78,11 @@ struct Options {
   Placement placement = Placement::colocated;
   std::uint64_t staleness =
       kUnlimitedStaleness;  ///< async-ps: steps a worker may run ahead of the slowest; 0 = as sync
+  int backup_workers = 0;   ///< sync-ps: a step does without the last so many contributions, which
+                            ///< are dropped
+  bool staleness_rate = false;    ///< async-ps: divides a gradient by its staleness, where above 1
+  double delay_compensation = 0;  ///< async-ps: lambda of DC-ASGD; 0 = off. Costs the servers
+                                  ///< workers x shard more memory
 
   // Reports.
   std::string trace;  ///< path of the trace; "" = none; ".rankN" goes before the extension

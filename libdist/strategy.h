@@ -15,7 +15,8 @@ namespace dist {
 
 /// What one step of one rank cost. Times are wall clock of this rank.
 struct StepReport {
-  std::uint64_t step = 0;      ///< 0 for the first
+  std::uint64_t step = 0;      ///< 0 for the first; with backup workers the newest step that is in
+                               ///< the parameters: a late worker leaves some out
   std::string_view algorithm;  ///< how gradients were exchanged: "fused sweep", "ring", ...
   Bytes bytes_sent;  ///< payload this rank sent in the step, also as a server; within a host also
                      ///< what the others read out of its arena
@@ -35,6 +36,21 @@ struct StepReport {
   Duration compression{0};      ///< in compressing, and in summing what came compressed, beside the
                                 ///< training thread
   std::uint64_t staleness = 0;  ///< async: versions applied between this worker's pull and its push
+};
+
+/// What the parameter server(s) of this rank did with what workers pushed. A contribution is one
+/// worker's gradient of one piece of the parameters in one step.
+struct ServerReport {
+  std::uint64_t applied = 0;  ///< contributions that are in the parameters
+  std::uint64_t dropped = 0;  ///< those that came after their step (backup workers)
+  std::uint64_t doubled = 0;  ///< those that came again, and were refused
+  /// Entry i counts steps whose gradients were i versions old when they were applied: versions of a
+  /// piece applied between the worker's pull and its push, the largest of a worker's step. The last
+  /// entry counts all older ones. Empty where the notion does not apply.
+  std::vector<std::uint64_t> staleness;
+  std::uint64_t staleness_max = 0;
+  double staleness_mean = 0;
+  double imbalance = 0;  ///< elements of the fullest server over the mean of all, on every rank
 };
 
 /// One replica's side of the exchange. All calls come from one thread, the training thread.
@@ -73,9 +89,8 @@ class Strategy {
   /// On a rank that only serves (worker() == -1) this serves until all workers have ended.
   virtual Status end() = 0;
 
-  /// How often a pushed gradient was i versions old when it was applied by the server(s) on this
-  /// rank; the last entry counts all older ones. Empty where the notion does not apply.
-  virtual std::vector<std::uint64_t> staleness_histogram() const { return {}; }
+  /// Of the server on this rank; counts are zero where there is none.
+  virtual ServerReport server_report() const { return {}; }
 };
 
 }  // namespace dist

@@ -10,63 +10,126 @@
 namespace dist::ps {
 
 Rules Rules::from(Mode mode, const Options& options) {
-  if (mode == Mode::sync) return {0, false, "sync-ps"};
-  return {options.staleness, true, "async-ps"};
+  Rules rules;
+  rules.backup_workers = options.backup_workers;
+  rules.staleness_rate = options.staleness_rate;
+  rules.delay_compensation = options.delay_compensation;
+  if (mode == Mode::sync) return rules;
+  rules.steps_ahead = options.staleness;
+  rules.reports_staleness = true;
+  rules.strategy_name = "async-ps";
+  return rules;
+}
+
+Status Rules::check(int workers, std::string_view optimizer, bool deterministic) const {
+  if (backup_workers != 0 && !together()) {
+    return Status::invalid_argument(
+        "backup-workers leaves workers of a step behind; asynchronous steps wait for nobody: use "
+        "sync-ps, or staleness without backup-workers");
+  }
+  if (backup_workers >= workers) {
+    return Status::invalid_argument(fmt::format(
+        "{} backup workers of {}: at least one must be waited for", backup_workers, workers));
+  }
+  if (backup_workers != 0 && deterministic) {
+    return Status::invalid_argument(
+        "backup-workers lets the order of arrival choose the summands, which deterministic "
+        "refuses");
+  }
+  if ((staleness_rate || delay_compensation != 0) && together()) {
+    return Status::invalid_argument(
+        "staleness-rate and delay-compensation are for stale gradients: use async-ps with a "
+        "staleness other than 0");
+  }
+  const bool linear = optimizer == "sgd" || optimizer == "momentum" || optimizer == "nesterov";
+  if (staleness_rate && !linear) {
+    return Status::invalid_argument(fmt::format(
+        "staleness-rate scales the gradient, which the optimizer {} divides by its size; valid: "
+        "sgd, momentum, nesterov",
+        optimizer));
+  }
+  return {};
 }
 
 std::string Rules::describe() const {
-  return fmt::format("{}, {} steps ahead", strategy_name, steps_ahead);
+  return fmt::format("{}, {} steps ahead, {} backup workers, staleness rate {}, compensation {}",
+                     strategy_name, steps_ahead, backup_workers, staleness_rate,
+                     delay_compensation);
+}
+
+double Rules::gradient_scale(std::uint64_t staleness) const {
+  return staleness_rate && staleness > 1 ? 1.0 / static_cast<double>(staleness) : 1.0;
 }
 
 Policy::Policy(Rules rules, int workers) : rules_(rules), workers_(index(workers)) {
   DIST_ASSERT(workers > 0, "a parameter server needs a worker");
 }
 
-Status Policy::contribute(int worker, std::uint64_t step) {
+Result<Policy::Verdict> Policy::contribute(int worker, std::uint64_t step) {
   Worker& from = workers_.at(index(worker));
   if (from.ended) {
     return Status::protocol(fmt::format("worker {} pushed after its end", worker));
   }
   const std::uint64_t next = from.clock + (from.waiting ? 1 : 0);
   if (from.waiting || step != next) {
+    if (step < next) ++doubled_;
     return Status::protocol(fmt::format(
         "worker {} pushed step {} {}, its next is step {}: a contribution counts once, in its turn",
         worker, step, from.waiting ? "while its last one still waits" : "out of turn", next));
   }
+  if (rules_.may_drop() && from.given != version_) {
+    ++from.clock;
+    ++dropped_;
+    return Verdict::dropped;
+  }
   from.waiting = true;
   waiting_.push_back(worker);
-  return {};
+  return Verdict::waits;
 }
 
 bool Policy::update_ready() const {
   if (waiting_.empty()) return false;
-  if (rules_.steps_ahead != 0) return true;
-  return std::all_of(workers_.begin(), workers_.end(),
-                     [](const Worker& worker) { return worker.waiting || worker.ended; });
+  if (!rules_.together()) return true;
+  const auto late = std::count_if(workers_.begin(), workers_.end(),
+                                  [&](const Worker& worker) { return missing(worker); });
+  return late <= rules_.backup_workers;
 }
 
-std::vector<int> Policy::take_update() {
+// Backup workers are those who come last, whether they have come by now or not: so many workers
+// make a step as long as nobody ends.
+Policy::Update Policy::take_update() {
   DIST_ASSERT(update_ready(), "an update was taken before its time");
-  const auto count = rules_.steps_ahead == 0 ? waiting_.size() : 1;
-  const auto last = waiting_.begin() + static_cast<std::ptrdiff_t>(count);
-  std::vector<int> taken(waiting_.begin(), last);
-  waiting_.erase(waiting_.begin(), last);
-  std::sort(taken.begin(), taken.end());
-  for (const int worker : taken) {
-    workers_[index(worker)].waiting = false;
-    ++workers_[index(worker)].clock;
+  std::size_t count = 1;
+  if (rules_.together()) {
+    const auto active = std::count_if(workers_.begin(), workers_.end(),
+                                      [](const Worker& worker) { return !worker.ended; });
+    count = index(std::max(static_cast<int>(active) - rules_.backup_workers, 1));
   }
+  const auto last = waiting_.begin() + static_cast<std::ptrdiff_t>(count);
+  Update update{{waiting_.begin(), last}, {}};
+  if (rules_.together()) update.dropped.assign(last, waiting_.end());
+  waiting_.erase(waiting_.begin(), rules_.together() ? waiting_.end() : last);
+  std::sort(update.applied.begin(), update.applied.end());
+  for (const int worker : update.applied) settle(worker);
+  for (const int worker : update.dropped) settle(worker);
+  dropped_ += update.dropped.size();
   ++version_;
-  return taken;
+  return update;
+}
+
+void Policy::settle(int worker) {
+  workers_[index(worker)].waiting = false;
+  ++workers_[index(worker)].clock;
 }
 
 bool Policy::holds_back(const Worker& other, std::uint64_t clock) const {
-  return !other.ended && clock > other.clock && clock - other.clock > rules_.steps_ahead;
+  return !rules_.together() && !other.ended && clock > other.clock &&
+         clock - other.clock > rules_.steps_ahead;
 }
 
-bool Policy::may_answer(int worker) const {
+bool Policy::may_answer(int worker, std::uint64_t steps) const {
   const Worker& asking = workers_.at(index(worker));
-  if (asking.waiting) return false;
+  if (asking.clock != steps) return false;
   return std::none_of(workers_.begin(), workers_.end(),
                       [&](const Worker& other) { return holds_back(other, asking.clock); });
 }
@@ -81,9 +144,9 @@ std::vector<int> Policy::holding_back(int worker) const {
   const Worker& asking = workers_.at(index(worker));
   std::vector<int> others;
   for (std::size_t w = 0; w < workers_.size(); ++w) {
-    const bool missing = asking.waiting ? !workers_[w].waiting && !workers_[w].ended
-                                        : holds_back(workers_[w], asking.clock);
-    if (missing) others.push_back(static_cast<int>(w));
+    const bool awaited =
+        asking.waiting ? missing(workers_[w]) : holds_back(workers_[w], asking.clock);
+    if (awaited) others.push_back(static_cast<int>(w));
   }
   return others;
 }

@@ -11,6 +11,8 @@
 namespace dist::ps {
 namespace {
 
+constexpr Bytes kNoBound{std::uint64_t{1} << 62};
+
 // Replies to one worker that are on their way at once.
 constexpr std::size_t kRepliesInFlight = 16;
 
@@ -47,12 +49,13 @@ Result<std::shared_ptr<Server>> Server::create(ServerOptions options, Arena& are
 Server::Server(ServerOptions options, Arena& arena, std::unique_ptr<Store> store)
     : options_(std::move(options)),
       arena_(arena),
-      staging_({largest_piece(options_, arena.dtype()), options_.staging_per_worker,
+      staging_({largest_piece(options_, arena.dtype()),
+                options_.rules.may_drop() ? kNoBound : options_.staging_per_worker,
                 options_.roles.workers, arena.alias_window()}),
       store_(std::move(store)),
       replies_in_place_(store_->pieces(), 0),
       next_check_(Clock::now()),
-      histogram_(store_->staleness_histogram()) {
+      report_(store_->report()) {
   const Rank own_rank = options_.roles.server_rank(options_.server);
   for (int worker = 0; worker < options_.roles.workers; ++worker) {
     Peer peer;
@@ -89,9 +92,9 @@ std::optional<Header> Server::take_answer() {
   return std::nullopt;
 }
 
-std::vector<std::uint64_t> Server::staleness_histogram() const {
+ServerReport Server::report() const {
   const std::lock_guard lock(mutex_);
-  return histogram_;
+  return report_;
 }
 
 std::string Server::name() const {
@@ -282,8 +285,6 @@ bool Server::apply_one() {
     ready_.erase(next);
     store_->apply(at);
     enqueue_ready(at);
-    const std::lock_guard lock(mutex_);
-    histogram_ = store_->staleness_histogram();
     return true;
   }
   return false;
@@ -293,7 +294,7 @@ bool Server::apply_one() {
 Status Server::answer(Transport& transport, Peer& peer, bool* moved) {
   if (!peer.pull || !all_greeted()) return {};
   while (peer.pull->next < store_->pieces()) {
-    if (!store_->may_answer(peer.pull->next, peer.worker)) return {};
+    if (!store_->may_answer(peer.pull->next, peer.worker, peer.pull->step)) return {};
     const auto given = give(transport, peer, peer.pull->next);
     DIST_TRY(given);
     if (!*given) return {};
@@ -304,7 +305,14 @@ Status Server::answer(Transport& transport, Peer& peer, bool* moved) {
   peer.pull.reset();
   ++peer.pulls_answered;
   *moved = true;
+  publish_report();
   return {};
+}
+
+void Server::publish_report() {
+  auto report = store_->report();
+  const std::lock_guard lock(mutex_);
+  report_ = std::move(report);
 }
 
 // False: no room for another reply to this worker now.

@@ -31,11 +31,12 @@ struct ServerOptions {
   UpdateRule rule;
   std::uint64_t layout_hash = 0;
   Duration timeout = std::chrono::seconds(120);
-  /// Gradients of one worker that may wait here at once, before its pushes are held up.
+  /// Gradients of one worker that may wait here at once, before its pushes are held up. Without
+  /// bound where contributions may be dropped (Rules::may_drop()).
   Bytes staging_per_worker = 32_MiB;
 };
 
-/// All but staleness_histogram() belongs to the progress thread once the task has been submitted.
+/// All but report() belongs to the progress thread once the task has been submitted.
 class Server {
  public:
   /// `arena` is the layout, and the memory of the worker on the same rank if there is one: its
@@ -55,8 +56,8 @@ class Server {
   /// Why this server stops, or ok. It tells others for a moment before its task fails with it.
   const Status& failure() const { return failure_; }
 
-  /// See Store::staleness_histogram(). Thread-safe.
-  std::vector<std::uint64_t> staleness_histogram() const;
+  /// See Store::report(); as of the last pull that was answered. Thread-safe.
+  ServerReport report() const;
 
   /// "server 1 (rank 3)".
   std::string name() const;
@@ -105,6 +106,7 @@ class Server {
   void enqueue_ready(std::size_t at);
   bool apply_one();
   Status answer(Transport& transport, Peer& peer, bool* moved);
+  void publish_report();
   Result<bool> give(Transport& transport, Peer& peer, std::size_t at);
   Status reap(Transport& transport, Peer& peer, bool* moved);
 
@@ -135,7 +137,7 @@ class Server {
   TimePoint failed_at_;
 
   mutable std::mutex mutex_;
-  std::vector<std::uint64_t> histogram_;  // guarded by mutex_
+  ServerReport report_;  // guarded by mutex_
 };
 
 }  // namespace dist::ps

@@ -4,16 +4,20 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+#include <cstring>
+#include <numeric>
 
 #include "libdist/check.h"
 #include "libdist/memory/reduce.h"
 #include "libdist/plan.h"
+#include "ps/compensation.h"
 
 namespace dist::ps {
 namespace {
 
 // Small enough that a sum is still in the first-level cache when the update reads it.
-constexpr std::uint64_t kBlockElems = 2048;
+constexpr std::size_t kBlockBytes = 8192;
 
 }  // namespace
 
@@ -23,21 +27,28 @@ Result<std::unique_ptr<Store>> Store::create(StoreOptions options, Trace& trace)
   DIST_TRY(updater);
   auto parameters = Mapping::map(bytes_of(elems, options.dtype), options.alias_window);
   DIST_TRY_BECAUSE(parameters, "parameters of the server's shard");
-  return std::unique_ptr<Store>(
-      new Store(std::move(options), trace, *std::move(updater), *std::move(parameters)));
+  std::vector<Mapping> given;
+  for (int w = 0; w < options.workers && options.rules.delay_compensation != 0; ++w) {
+    auto copy = Mapping::map(bytes_of(elems, options.dtype), options.alias_window);
+    DIST_TRY_BECAUSE(copy, "delay compensation: a copy of the server's shard for each worker");
+    given.push_back(*std::move(copy));
+  }
+  return std::unique_ptr<Store>(new Store(std::move(options), trace, *std::move(updater),
+                                          *std::move(parameters), std::move(given)));
 }
 
-Store::Store(StoreOptions options, Trace& trace, Updater updater, Mapping parameters)
+Store::Store(StoreOptions options, Trace& trace, Updater updater, Mapping parameters,
+             std::vector<Mapping> given)
     : options_(std::move(options)),
       trace_(trace),
       updater_(std::move(updater)),
       parameters_(std::move(parameters)),
-      block_(kBlockElems * size_of(options_.dtype)),
+      given_(std::move(given)),
       steps_(static_cast<std::size_t>(options_.workers)),
       histogram_(kHistogramEntries, 0) {
   const auto pieces = options_.map->of_server[static_cast<std::size_t>(options_.server)].size();
   for (std::size_t at = 0; at < pieces; ++at) {
-    entries_.push_back({Policy(options_.rules, options_.workers), {}, {}, false});
+    entries_.push_back({Policy(options_.rules, options_.workers), {}, {}});
     entries_.back().contributions.resize(static_cast<std::size_t>(options_.workers));
   }
 }
@@ -48,102 +59,188 @@ const Piece& Store::piece(std::size_t at) const {
 }
 
 std::span<std::byte> Store::parameters(std::size_t at) const {
+  return shard_bytes(parameters_, at);
+}
+
+std::span<std::byte> Store::shard_bytes(const Mapping& memory, std::size_t at) const {
   const Range local = piece(at).local;
   const auto elem_bytes = size_of(options_.dtype);
-  return parameters_.bytes().subspan(local.begin * elem_bytes, local.elems() * elem_bytes);
+  return memory.bytes().subspan(local.begin * elem_bytes, local.elems() * elem_bytes);
 }
 
 Status Store::contribute(std::size_t at, int worker, std::uint64_t step, std::uint64_t version,
                          std::span<const std::byte> data, Staging::Buffer buffer) {
   Entry& entry = entries_[at];
   Contribution& from = entry.contributions.at(static_cast<std::size_t>(worker));
-  if (version != from.given_version) {
+  if (version != entry.policy.given(worker)) {
     return Status::protocol(
         fmt::format("worker {} pushed a gradient of version {}, it was given version {}", worker,
-                    version, from.given_version));
+                    version, entry.policy.given(worker)));
   }
   if (!entry.policy.longest_waiting()) entry.waiting_since = Clock::now();
-  DIST_TRY(entry.policy.contribute(worker, step));
+  const auto verdict = entry.policy.contribute(worker, step);
+  DIST_TRY(verdict);
   DIST_ASSERT(data.size() == parameters(at).size(), "a contribution has its piece's size");
+  if (*verdict == Policy::Verdict::dropped) {
+    drop(at, worker);
+    return {};
+  }
   from.data = data;
   from.buffer = std::move(buffer);
   return {};
 }
 
 void Store::apply(std::size_t at) {
+  const Update update = take_update(at);
+  run(update);
+  finish(update);
+}
+
+Store::Update Store::take_update(std::size_t at) {
   Entry& entry = entries_[at];
-  const auto version_before = entry.policy.version();
-  const auto workers = entry.policy.take_update();
+  DIST_ASSERT(!entry.busy, "one update of a piece at a time");
+  Update update{.at = at, .version = entry.policy.version(), .workers = {}, .gradients = {}};
+  auto taken = entry.policy.take_update();
+  for (const int worker : taken.dropped) drop(at, worker);
+  for (const int worker : taken.applied) {
+    update.gradients.push_back(entry.contributions[static_cast<std::size_t>(worker)].data);
+  }
+  update.age = update.version - entry.policy.given(taken.applied.front());
+  update.workers = std::move(taken.applied);
+  entry.busy = true;
+  return update;
+}
+
+void Store::run(const Update& update) {
   const auto begin = Clock::now();
-  sum_and_update(at, workers);
-  const auto end = Clock::now();
-  trace_.record(workers.size() > 1 ? Activity::reduce : Activity::update,
-                workers.size() > 1 ? "sum and update" : "update", begin, end,
-                Bytes(parameters(at).size() * workers.size()));
-  for (const int worker : workers) {
-    note_staleness(at, worker, version_before);
+  const std::size_t at = update.at;
+  if (update.workers.size() == 1) {
+    update_from_one(update);
+  } else {
+    const Range bucket = options_.map->buckets[piece(at).bucket].range;
+    for (int chunk = 0; chunk < options_.workers; ++chunk) {
+      const Range part = intersect(piece(at).range, chunk_range(bucket, options_.workers, chunk));
+      if (part.empty()) continue;
+      // Who did not contribute is passed over; the order of the others stays.
+      const auto first =
+          std::lower_bound(update.workers.begin(), update.workers.end(), first_summand(chunk));
+      update_chunk(update, static_cast<std::size_t>(first - update.workers.begin()), part);
+    }
+  }
+  const bool several = update.workers.size() > 1;
+  trace_.record(several ? Activity::reduce : Activity::update,
+                several ? "sum and update" : "update", begin, Clock::now(),
+                Bytes(parameters(at).size() * update.workers.size()));
+}
+
+void Store::finish(const Update& update) {
+  Entry& entry = entries_[update.at];
+  for (const int worker : update.workers) {
     Contribution& from = entry.contributions[static_cast<std::size_t>(worker)];
+    from.staleness = update.version - entry.policy.given(worker);
     from.data = {};
     from.buffer = {};
+    ++applied_;
+    note_step(worker, from.staleness);
   }
-  entry.waiting_since = end;
+  entry.busy = false;
+  entry.waiting_since = Clock::now();
 }
 
-void Store::sum_and_update(std::size_t at, const std::vector<int>& workers) {
-  if (workers.size() == 1) {
-    const auto one = static_cast<std::size_t>(workers.front());
-    updater_.apply(parameters(at), entries_[at].contributions[one].data, piece(at).local.begin, 1);
+void Store::update_from_one(const Update& update) {
+  const auto gradient = update.gradients.front();
+  const auto first = piece(update.at).local.begin;
+  const double scale = options_.rules.gradient_scale(update.age);
+  if (options_.rules.delay_compensation == 0 || update.age == 0) {
+    updater_.apply(parameters(update.at), gradient, first, scale);
     return;
   }
-  const Range bucket = options_.map->buckets[piece(at).bucket].range;
-  for (int chunk = 0; chunk < options_.workers; ++chunk) {
-    const Range part = intersect(piece(at).range, chunk_range(bucket, options_.workers, chunk));
-    if (part.empty()) continue;
-    // Who did not contribute is passed over; the order of the others stays.
-    auto ordered = workers;
-    const auto first = std::lower_bound(ordered.begin(), ordered.end(), first_summand(chunk));
-    std::rotate(ordered.begin(), first, ordered.end());
-    update_chunk(at, ordered, part);
+  const auto now = parameters(update.at);
+  const auto then =
+      shard_bytes(given_[static_cast<std::size_t>(update.workers.front())], update.at);
+  alignas(64) std::array<std::byte, kBlockBytes> block;
+  for (std::size_t next = 0; next < gradient.size(); next += kBlockBytes) {
+    const auto bytes = std::min(kBlockBytes, gradient.size() - next);
+    const auto out = std::span(block).first(bytes);
+    compensate(out, gradient.subspan(next, bytes), now.subspan(next, bytes),
+               then.subspan(next, bytes), options_.rules.delay_compensation, options_.dtype);
+    updater_.apply(now.subspan(next, bytes), out, first + next / size_of(options_.dtype), scale);
   }
 }
 
-void Store::update_chunk(std::size_t at, const std::vector<int>& ordered, Range chunk) {
+// The sum begins with the gradient numbered `first`.
+void Store::update_chunk(const Update& update, std::size_t first, Range chunk) {
   const auto elem_bytes = size_of(options_.dtype);
-  const double scale = 1.0 / static_cast<double>(ordered.size());
-  std::vector<std::span<const std::byte>> sources(ordered.size());
-  for (auto next = chunk.begin; next < chunk.end; next += kBlockElems) {
-    const auto elems = std::min(kBlockElems, chunk.end - next);
-    const auto skipped = next - piece(at).range.begin;
-    for (std::size_t s = 0; s < ordered.size(); ++s) {
-      const auto from = static_cast<std::size_t>(ordered[s]);
+  const std::uint64_t block_elems = kBlockBytes / elem_bytes;
+  const std::size_t count = update.gradients.size();
+  alignas(64) std::array<std::byte, kBlockBytes> block;
+  std::vector<std::span<const std::byte>> sources(count);
+  for (auto next = chunk.begin; next < chunk.end; next += block_elems) {
+    const auto elems = std::min(block_elems, chunk.end - next);
+    const auto skipped = next - piece(update.at).range.begin;
+    for (std::size_t s = 0; s < count; ++s) {
       sources[s] =
-          entries_[at].contributions[from].data.subspan(skipped * elem_bytes, elems * elem_bytes);
+          update.gradients[(first + s) % count].subspan(skipped * elem_bytes, elems * elem_bytes);
     }
-    const auto sum = std::span(block_).first(elems * elem_bytes);
+    const auto sum = std::span(block).first(elems * elem_bytes);
     reduce_in_order({&sum, 1}, sources, options_.dtype, Reduction::sum);
-    updater_.apply(parameters(at).subspan(skipped * elem_bytes, elems * elem_bytes), sum,
-                   piece(at).local.begin + skipped, scale);
+    updater_.apply(parameters(update.at).subspan(skipped * elem_bytes, elems * elem_bytes), sum,
+                   piece(update.at).local.begin + skipped, 1.0 / static_cast<double>(count));
   }
 }
 
-void Store::note_staleness(std::size_t at, int worker, std::uint64_t version_before) {
+void Store::drop(std::size_t at, int worker) {
   Contribution& from = entries_[at].contributions[static_cast<std::size_t>(worker)];
-  from.staleness = version_before - from.given_version;
+  from.data = {};
+  from.buffer = {};
+  note_step(worker, std::nullopt);
+}
+
+// A piece of the worker's step was applied with that staleness, or dropped.
+void Store::note_step(int worker, std::optional<std::uint64_t> staleness) {
   StepStaleness& step = steps_[static_cast<std::size_t>(worker)];
-  step.largest = std::max(step.largest, from.staleness);
+  step.largest = std::max(step.largest, staleness.value_or(0));
+  step.applied |= staleness.has_value();
   if (++step.pieces < entries_.size()) return;
-  ++histogram_[std::min<std::uint64_t>(step.largest, kHistogramEntries - 1)];
+  if (step.applied) {
+    ++histogram_[std::min<std::uint64_t>(step.largest, kHistogramEntries - 1)];
+    staleness_max_ = std::max(staleness_max_, step.largest);
+    staleness_sum_ += step.largest;
+  }
   step = {};
 }
 
-bool Store::may_answer(std::size_t at, int worker) const {
-  return entries_[at].initialised && entries_[at].policy.may_answer(worker);
+ServerReport Store::report() const {
+  ServerReport report;
+  report.applied = applied_;
+  for (const Entry& entry : entries_) {
+    report.dropped += entry.policy.dropped();
+    report.doubled += entry.policy.doubled();
+  }
+  if (!options_.rules.reports_staleness) return report;
+  report.staleness = histogram_;
+  report.staleness_max = staleness_max_;
+  const auto steps = std::accumulate(histogram_.begin(), histogram_.end(), std::uint64_t{0});
+  if (steps != 0) {
+    report.staleness_mean = static_cast<double>(staleness_sum_) / static_cast<double>(steps);
+  }
+  return report;
+}
+
+bool Store::may_answer(std::size_t at, int worker, std::uint64_t steps) const {
+  const Entry& entry = entries_[at];
+  return entry.initialised && !entry.busy && entry.policy.may_answer(worker, steps);
 }
 
 Store::Given Store::give(std::size_t at, int worker) {
-  Contribution& from = entries_[at].contributions[static_cast<std::size_t>(worker)];
-  from.given_version = entries_[at].policy.version();
-  return {from.given_version, from.staleness};
+  Entry& entry = entries_[at];
+  entry.policy.give(worker);
+  if (!given_.empty()) {
+    const auto now = parameters(at);
+    std::memcpy(shard_bytes(given_[static_cast<std::size_t>(worker)], at).data(), now.data(),
+                now.size());
+  }
+  return {entry.policy.version(), entry.contributions[static_cast<std::size_t>(worker)].staleness};
 }
 
 void Store::end(int worker) {

@@ -13,6 +13,7 @@
 
 #include "libdist/memory/mapping.h"
 #include "libdist/status.h"
+#include "libdist/strategy.h"
 #include "libdist/trace.h"
 #include "libdist/types.h"
 #include "libdist/update.h"
@@ -32,7 +33,7 @@ struct StoreOptions {
   Bytes alias_window;  ///< of the arena; the store's memory follows it
 };
 
-/// Pieces are named by their place `at` in the server's own list. Not thread-safe.
+/// Pieces are named by their place `at` in the server's own list. Of one thread, run() excepted.
 class Store {
  public:
   /// Entry i of the histogram counts steps of staleness i, the last one all older ones.
@@ -51,18 +52,41 @@ class Store {
   bool initialised(std::size_t at) const { return entries_[at].initialised; }
 
   /// A worker's gradient of the piece for its `step`, computed from `version` of the parameters.
-  /// `data` stays readable until it is applied; it may lie in `buffer`, which is then given back.
-  /// Error (protocol): not the worker's next contribution, not the version it was given.
+  /// `data` stays readable until it is applied; it may lie in `buffer`, which is then given back,
+  /// at once if the contribution is dropped. Error (protocol): not the worker's next contribution,
+  /// not the version it was given.
   Status contribute(std::size_t at, int worker, std::uint64_t step, std::uint64_t version,
                     std::span<const std::byte> data, Staging::Buffer buffer);
 
-  /// Applies the next update of the piece: sums its contributions in the order of libdist/plan.h,
-  /// block by block, and hands each block to the updater while it is in the cache. Only when the
-  /// policy says update_ready().
+  /// An update of a piece on its way: what policy and bookkeeping say of it, and the gradients.
+  struct Update {
+    std::size_t at = 0;
+    std::uint64_t version = 0;                          ///< of the parameters that it changes
+    std::vector<int> workers;                           ///< ascending
+    std::vector<std::span<const std::byte>> gradients;  ///< theirs
+    std::uint64_t age = 0;                              ///< staleness of a single one
+  };
+
+  /// Takes the next update of a piece, which is busy until finish(). Only when the policy says
+  /// update_ready() and it is not busy.
+  Update take_update(std::size_t at);
+
+  /// The arithmetic: sums the gradients in the order of libdist/plan.h, block by block, and hands
+  /// each block to the updater while it is in the cache. May be called on any thread, for several
+  /// pieces at once.
+  void run(const Update& update);
+
+  /// The update is in the parameters: gives its memory back.
+  void finish(const Update& update);
+
+  /// All three.
   void apply(std::size_t at);
 
-  /// Whether worker may have the piece now, and the note that it was given: what it was.
-  bool may_answer(std::size_t at, int worker) const;
+  bool busy(std::size_t at) const { return entries_[at].busy; }
+
+  /// Whether worker may have the piece now, with `steps` of its contributions dealt with; and the
+  /// note that it was given: what it was.
+  bool may_answer(std::size_t at, int worker, std::uint64_t steps) const;
   struct Given {
     std::uint64_t version = 0;
     std::uint64_t staleness = 0;  ///< of the worker's last contribution to this piece
@@ -75,16 +99,14 @@ class Store {
   /// Since when the oldest contribution to the piece waits, if any does.
   std::optional<TimePoint> waiting_since(std::size_t at) const;
 
-  /// How old the gradients were when they were applied: versions of a piece applied between the
-  /// worker's pull and the apply of its push. One count a worker and step: the largest of its
-  /// pieces on this server.
-  const std::vector<std::uint64_t>& staleness_histogram() const { return histogram_; }
+  /// What was applied, dropped and refused, and how old it was: one count of the histogram a worker
+  /// and step in which something of it was applied, the largest of its pieces on this server.
+  ServerReport report() const;
 
  private:
   struct Contribution {
     std::span<const std::byte> data;
     Staging::Buffer buffer;
-    std::uint64_t given_version = 0;
     std::uint64_t staleness = 0;
   };
   struct Entry {
@@ -92,25 +114,33 @@ class Store {
     std::vector<Contribution> contributions;  // by worker
     TimePoint waiting_since;
     bool initialised = false;
+    bool busy = false;
   };
   struct StepStaleness {
     std::uint64_t largest = 0;
-    std::size_t pieces = 0;
+    std::size_t pieces = 0;  // dealt with
+    bool applied = false;    // one of them at least
   };
 
-  Store(StoreOptions options, Trace& trace, Updater updater, Mapping parameters);
-  void sum_and_update(std::size_t at, const std::vector<int>& workers);
-  void update_chunk(std::size_t at, const std::vector<int>& ordered, Range chunk);
-  void note_staleness(std::size_t at, int worker, std::uint64_t version_before);
+  Store(StoreOptions options, Trace& trace, Updater updater, Mapping parameters,
+        std::vector<Mapping> given);
+  std::span<std::byte> shard_bytes(const Mapping& memory, std::size_t at) const;
+  void update_from_one(const Update& update);
+  void update_chunk(const Update& update, std::size_t first, Range chunk);
+  void note_step(int worker, std::optional<std::uint64_t> staleness);
+  void drop(std::size_t at, int worker);
 
   const StoreOptions options_;
   Trace& trace_;
   Updater updater_;
   Mapping parameters_;
-  std::vector<std::byte> block_;      // a sum on its way to the updater
-  std::deque<Entry> entries_;         // entries do not move
+  std::vector<Mapping> given_;  // by worker: what it was given last; only for delay compensation
+  std::deque<Entry> entries_;   // entries do not move
   std::vector<StepStaleness> steps_;  // by worker
   std::vector<std::uint64_t> histogram_;
+  std::uint64_t applied_ = 0;
+  std::uint64_t staleness_max_ = 0;
+  std::uint64_t staleness_sum_ = 0;
 };
 
 }  // namespace dist::ps

@@ -115,9 +115,10 @@ class ParameterServer final : public Strategy {
     return {};
   }
 
-  std::vector<std::uint64_t> staleness_histogram() const override {
-    if (!server_ || !rules_.reports_staleness) return {};
-    return server_->staleness_histogram();
+  ServerReport server_report() const override {
+    auto report = server_ ? server_->report() : ServerReport();
+    report.imbalance = imbalance(*map_);
+    return report;
   }
 
  private:
@@ -136,6 +137,7 @@ class ParameterServer final : public Strategy {
       if (outcome.ok()) outcome = pushed;
     }
     DIST_TRY(outcome);
+    if (rules_.may_drop()) report.step = newest_step();
     const auto end = Clock::now();
     trace_.record(Activity::wait, "wait for parameters", begin, end);
     report.communication_exposed = end - begin;
@@ -149,6 +151,12 @@ class ParameterServer final : public Strategy {
     report_ = report;
     pulled_ = true;
     return {};
+  }
+
+  // The newest step that is in all of the parameters; the servers leave behind who is late.
+  std::uint64_t newest_step() const {
+    const auto& versions = worker_->versions();
+    return versions.empty() ? step_ : *std::min_element(versions.begin(), versions.end()) - 1;
   }
 
   // Time in which a push or the pull was under way.
@@ -193,6 +201,8 @@ Result<std::unique_ptr<Strategy>> make_strategy(Mode mode, World& world, Arena& 
   const Rules rules = Rules::from(mode, options);
   const auto roles = make_roles(world.ranks(), options.servers, options.placement);
   DIST_TRY_BECAUSE(roles, rules.strategy_name);
+  DIST_TRY_BECAUSE(rules.check(roles->workers, name_of(rule), options.deterministic),
+                   rules.strategy_name);
   auto map = std::make_shared<const ShardMap>(
       make_shard_map(make_buckets(arena, {options.bucket_bytes, options.first_bucket_bytes}),
                      {.servers = roles->servers, .dtype = arena.dtype()}));

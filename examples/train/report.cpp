@@ -28,6 +28,7 @@ enum Column : std::size_t {
   kLossLast,
   kMemory,
   kHistogram,  // length
+  kDropped,
   kHash,
   kColumns = kHash + kHashPieces
 };
@@ -61,7 +62,9 @@ std::vector<double> own_row(const TrainOptions& options, const Replica& replica,
   row[kLossFirst] = measured.loss_first;
   row[kLossLast] = measured.loss_last;
   row[kMemory] = static_cast<double>(peak_memory_bytes());
-  row[kHistogram] = static_cast<double>(replica.strategy->staleness_histogram().size());
+  const auto served = replica.strategy->server_report();
+  row[kHistogram] = static_cast<double>(served.staleness.size());
+  row[kDropped] = static_cast<double>(served.dropped);
   if (replica.trains() && !options.replays()) {
     const std::uint64_t hash = parameter_hash(*replica.network);
     for (int piece = 0; piece < kHashPieces; ++piece) {
@@ -84,7 +87,7 @@ std::uint64_t hash_of(const std::vector<double>& row) {
 dist::Result<std::vector<std::uint64_t>> sum_histograms(const Replica& replica, std::size_t length,
                                                         dist::World& world) {
   std::vector<double> sums(length, 0.0);
-  const auto mine = replica.strategy->staleness_histogram();
+  const auto mine = replica.strategy->server_report().staleness;
   std::copy(mine.begin(), mine.end(), sums.begin());
   if (length == 0) return std::vector<std::uint64_t>();
   const auto group = dist::make_group(world);
@@ -138,6 +141,7 @@ dist::Result<Report> make_report(const TrainOptions& options, const Replica& rep
   report.servers = server_count(options, world.ranks());
   report.threads = replica.threads;
   report.transport = world.transport_name();
+  report.server_imbalance = replica.strategy->server_report().imbalance;
   report.parameters = replica.network->graph().parameter_elements();
   report.parameter_hash = hash_of(rows->front());
   double slowest_s = 0;
@@ -147,6 +151,7 @@ dist::Result<Report> make_report(const TrainOptions& options, const Replica& rep
     histogram_length = std::max(histogram_length, row[kHistogram]);
     report.bytes_sent_per_step += row[kBytes] / world.ranks();
     report.peak_memory_bytes += row[kMemory];
+    report.dropped += row[kDropped];
     if (row[kTrains] == 0) continue;
     report.loss_first += row[kLossFirst] / replica.workers;
     report.loss_last += row[kLossLast] / replica.workers;
@@ -219,6 +224,8 @@ dist::Status append_record(const TrainOptions& options, const Report& report) {
       {"parameter_hash", values ? json(fmt::format("{:016x}", report.parameter_hash)) : json()},
       {"replicas_equal", values ? json(report.replicas_equal) : json()},
       {"staleness", report.staleness},
+      {"dropped", report.dropped},
+      {"server_imbalance", report.server_imbalance},
       {"replay", replay_of(options)},
       {"version", dist::version()},
       {"machine", {{"host", machine.host}, {"cpu", machine.cpu}, {"cores", machine.cores}}},
@@ -258,6 +265,11 @@ std::string summary(const TrainOptions& options, const Report& report) {
         fmt::format("  loss {:.6f} -> {:.6f}; {} parameters, hash {:016x}{}\n", report.loss_first,
                     report.loss_last, report.parameters, report.parameter_hash,
                     report.replicas_equal ? "" : " on worker 0, others differ");
+  }
+  if (report.servers > 0) {
+    text +=
+        fmt::format("  {} server{}, imbalance {:.3f}; {} contributions dropped\n", report.servers,
+                    report.servers == 1 ? "" : "s", report.server_imbalance, report.dropped);
   }
   const auto applied =
       std::accumulate(report.staleness.begin(), report.staleness.end(), std::uint64_t{0});

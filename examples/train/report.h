@@ -40,6 +40,8 @@ struct Report {
   std::uint64_t parameter_hash = 0;  ///< worker 0's
   bool replicas_equal = true;        ///< all workers have worker 0's hash
   std::vector<std::uint64_t> staleness;
+  double dropped = 0;           ///< contributions that servers dropped: parts of a step
+  double server_imbalance = 0;  ///< elements of the fullest server over the mean; 0: no servers
 };
 
 /// Collective: all ranks call it after run_training; rank 0's result is the job's.

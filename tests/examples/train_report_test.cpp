@@ -52,6 +52,8 @@ TEST_CASE("the record has every field that scripts rely on") {
                             "parameter_hash",
                             "replicas_equal",
                             "staleness",
+                            "dropped",
+                            "server_imbalance",
                             "replay",
                             "version",
                             "machine",

@@ -196,6 +196,15 @@ TEST_CASE("every option can be set to its own printed value and is described") {
   REQUIRE(options.staleness == kUnlimitedStaleness);
   REQUIRE_OK(options.set("staleness", "0", "test"));
   REQUIRE(options.staleness == 0);
+  REQUIRE_OK(options.set("backup-workers", "2", "test"));
+  REQUIRE(options.backup_workers == 2);
+  REQUIRE_OK(options.set("staleness-rate", "1", "test"));
+  REQUIRE(options.staleness_rate);
+  REQUIRE_OK(options.set("delay-compensation", "0.04", "test"));
+  REQUIRE(options.delay_compensation == 0.04);
+  for (const auto* bad : {"-1", "nan", "1e9", "much"}) {
+    REQUIRE_FALSE(options.set("delay-compensation", bad, "test").ok());
+  }
   REQUIRE_OK(options.set("deterministic", "true", "test"));
   REQUIRE(options.deterministic);
   REQUIRE_OK(options.set("placement", "dedicated", "test"));

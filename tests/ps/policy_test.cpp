@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <numeric>
 #include <random>
 #include <regex>
@@ -54,7 +55,7 @@ class Interleaving {
     }
     std::uint64_t pushed = 0;
     for (const Worker& worker : workers_) pushed += worker.steps;
-    REQUIRE(applied_ == pushed);
+    REQUIRE(applied_ + policy_.dropped() == pushed);
     for (std::size_t w = 0; w < workers_.size(); ++w) {
       REQUIRE(policy_.clock(static_cast<int>(w)) == workers_[w].steps);
     }
@@ -77,18 +78,19 @@ class Interleaving {
     Worker& worker = workers_[static_cast<std::size_t>(w)];
     if (worker.ended) return;
     if (worker.pulling) {
-      if (!policy_.may_answer(w)) return;
+      if (!policy_.may_answer(w, worker.pushed)) return;
       REQUIRE(policy_.clock(w) == worker.pushed);  // read your own writes
       on_answer(w, policy_);
+      policy_.give(w);
       worker.pulling = false;
     } else if (worker.pushed == worker.steps) {
       policy_.end(w);
       worker.ended = true;
     } else {
-      REQUIRE(policy_.contribute(w, worker.pushed).ok());
+      REQUIRE_OK(policy_.contribute(w, worker.pushed));
       // The same again, or another step, counts for nothing.
-      REQUIRE(policy_.contribute(w, worker.pushed).code() == ErrorCode::protocol);
-      REQUIRE(policy_.contribute(w, worker.pushed + 1).code() == ErrorCode::protocol);
+      REQUIRE(policy_.contribute(w, worker.pushed).status().code() == ErrorCode::protocol);
+      REQUIRE(policy_.contribute(w, worker.pushed + 2).status().code() == ErrorCode::protocol);
       ++worker.pushed;
       worker.pulling = true;
     }
@@ -96,19 +98,28 @@ class Interleaving {
 
   void apply() {
     const auto version = policy_.version();
-    const auto taken = policy_.take_update();
+    const auto update = policy_.take_update();
+    const auto& taken = update.applied;
     REQUIRE(policy_.version() == version + 1);
     REQUIRE(std::is_sorted(taken.begin(), taken.end()));
     applied_ += taken.size();
     for (const int w : taken) REQUIRE(workers_[static_cast<std::size_t>(w)].pulling);
-    if (rules_.applies_while_replying()) {
+    if (!rules_.together()) {
       REQUIRE(taken.size() == 1);
       return;
     }
-    // Every worker that has not ended is in it.
+    // Every worker that has not ended is in it, but for the backups; nobody twice, none unheard of.
+    const auto active = std::count_if(workers_.begin(), workers_.end(),
+                                      [](const Worker& worker) { return !worker.ended; });
+    REQUIRE(static_cast<int>(taken.size()) ==
+            std::max(static_cast<int>(active) - rules_.backup_workers, 1));
+    REQUIRE(std::adjacent_find(taken.begin(), taken.end()) == taken.end());
     for (std::size_t w = 0; w < workers_.size(); ++w) {
       const bool inside = std::binary_search(taken.begin(), taken.end(), static_cast<int>(w));
-      REQUIRE((inside || workers_[w].ended));
+      REQUIRE((inside || workers_[w].ended || rules_.backup_workers > 0));
+      // All of them computed from the version that is updated.
+      REQUIRE(
+          (!inside || rules_.backup_workers == 0 || policy_.given(static_cast<int>(w)) == version));
     }
   }
 
@@ -122,81 +133,81 @@ class Interleaving {
 TEST_CASE("synchronous: a step is applied once, when exactly its workers are in") {
   Policy policy(synchronous(), 3);
   for (std::uint64_t step = 0; step < 3; ++step) {
-    REQUIRE(policy.contribute(2, step).ok());
-    REQUIRE(policy.contribute(0, step).ok());
+    REQUIRE_OK(policy.contribute(2, step));
+    REQUIRE_OK(policy.contribute(0, step));
     REQUIRE(!policy.update_ready());
     REQUIRE(policy.longest_waiting() == 2);
     REQUIRE(policy.holding_back(0) == std::vector<int>{1});
-    for (const int w : {0, 2}) REQUIRE(!policy.may_answer(w));
-    REQUIRE(policy.contribute(1, step).ok());
+    for (const int w : {0, 2}) REQUIRE(!policy.may_answer(w, step + 1));
+    REQUIRE_OK(policy.contribute(1, step));
     REQUIRE(policy.update_ready());
-    for (const int w : all(3)) REQUIRE(!policy.may_answer(w));
-    REQUIRE(policy.take_update() == all(3));
+    for (const int w : all(3)) REQUIRE(!policy.may_answer(w, step + 1));
+    REQUIRE(policy.take_update().applied == all(3));
     REQUIRE(policy.version() == step + 1);
-    for (const int w : all(3)) REQUIRE(policy.may_answer(w));
+    for (const int w : all(3)) REQUIRE(policy.may_answer(w, step + 1));
   }
 }
 
 TEST_CASE("synchronous: a duplicate does not stand for a missing worker") {
   Policy policy(synchronous(), 2);
-  REQUIRE(policy.contribute(0, 0).ok());
-  const Status again = policy.contribute(0, 0);
+  REQUIRE_OK(policy.contribute(0, 0));
+  const Status again = policy.contribute(0, 0).status();
   REQUIRE(again.code() == ErrorCode::protocol);
   REQUIRE(again.message().find("worker 0") != std::string::npos);
-  REQUIRE(policy.contribute(0, 1).code() == ErrorCode::protocol);
+  REQUIRE(policy.contribute(0, 1).status().code() == ErrorCode::protocol);
   REQUIRE(!policy.update_ready());
-  REQUIRE(policy.contribute(1, 0).ok());
-  REQUIRE(policy.take_update() == all(2));
-  REQUIRE(policy.contribute(0, 0).code() == ErrorCode::protocol);
-  REQUIRE(policy.contribute(0, 2).code() == ErrorCode::protocol);
-  REQUIRE(policy.contribute(0, 1).ok());
+  REQUIRE_OK(policy.contribute(1, 0));
+  REQUIRE(policy.take_update().applied == all(2));
+  REQUIRE(policy.contribute(0, 0).status().code() == ErrorCode::protocol);
+  REQUIRE(policy.contribute(0, 2).status().code() == ErrorCode::protocol);
+  REQUIRE_OK(policy.contribute(0, 1));
 }
 
 TEST_CASE("a worker that has ended holds nobody back and may not come again") {
   Policy policy(synchronous(), 3);
-  REQUIRE(policy.contribute(0, 0).ok());
-  REQUIRE(policy.contribute(1, 0).ok());
+  REQUIRE_OK(policy.contribute(0, 0));
+  REQUIRE_OK(policy.contribute(1, 0));
   policy.end(2);
-  REQUIRE(policy.take_update() == std::vector<int>{0, 1});
-  REQUIRE(policy.contribute(2, 0).code() == ErrorCode::protocol);
+  REQUIRE(policy.take_update().applied == std::vector<int>{0, 1});
+  REQUIRE(policy.contribute(2, 0).status().code() == ErrorCode::protocol);
   policy.end(0);
-  REQUIRE(policy.contribute(1, 1).ok());
-  REQUIRE(policy.take_update() == std::vector<int>{1});
+  REQUIRE_OK(policy.contribute(1, 1));
+  REQUIRE(policy.take_update().applied == std::vector<int>{1});
 }
 
 TEST_CASE("unlimited: every contribution is applied alone, in its turn, and nobody waits") {
   Policy policy(bounded(kUnlimitedStaleness), 3);
   for (std::uint64_t step = 0; step < 100; ++step) {
-    REQUIRE(policy.contribute(1, step).ok());
-    REQUIRE(!policy.may_answer(1));
-    REQUIRE(policy.take_update() == std::vector<int>{1});
-    REQUIRE(policy.may_answer(1));
+    REQUIRE_OK(policy.contribute(1, step));
+    REQUIRE(!policy.may_answer(1, step + 1));
+    REQUIRE(policy.take_update().applied == std::vector<int>{1});
+    REQUIRE(policy.may_answer(1, policy.clock(1)));
     REQUIRE(policy.holding_back(1).empty());
   }
-  REQUIRE(policy.contribute(2, 0).ok());
-  REQUIRE(policy.contribute(0, 0).ok());
-  REQUIRE(policy.take_update() == std::vector<int>{2});
-  REQUIRE(policy.take_update() == std::vector<int>{0});
+  REQUIRE_OK(policy.contribute(2, 0));
+  REQUIRE_OK(policy.contribute(0, 0));
+  REQUIRE(policy.take_update().applied == std::vector<int>{2});
+  REQUIRE(policy.take_update().applied == std::vector<int>{0});
   REQUIRE(policy.version() == 102);
 }
 
 TEST_CASE("bounded: a worker is answered while it is at most s steps ahead of the slowest") {
   Policy policy(bounded(2), 3);
   const auto push = [&](int worker, std::uint64_t step) {
-    REQUIRE(policy.contribute(worker, step).ok());
-    REQUIRE(policy.take_update() == std::vector<int>{worker});
+    REQUIRE_OK(policy.contribute(worker, step));
+    REQUIRE(policy.take_update().applied == std::vector<int>{worker});
   };
   push(0, 0);
   push(0, 1);
-  REQUIRE(policy.may_answer(0));
+  REQUIRE(policy.may_answer(0, policy.clock(0)));
   push(0, 2);
-  REQUIRE(!policy.may_answer(0));
+  REQUIRE(!policy.may_answer(0, policy.clock(0)));
   REQUIRE(policy.holding_back(0) == std::vector<int>{1, 2});
   push(1, 0);
   REQUIRE(policy.holding_back(0) == std::vector<int>{2});
-  REQUIRE(policy.may_answer(1));
+  REQUIRE(policy.may_answer(1, policy.clock(1)));
   policy.end(2);
-  REQUIRE(policy.may_answer(0));
+  REQUIRE(policy.may_answer(0, policy.clock(0)));
 }
 
 TEST_CASE("no interleaving breaks a promise or leaves somebody waiting") {
@@ -242,16 +253,133 @@ TEST_CASE("staleness 0 decides exactly as synchronous does") {
         other.end(worker);
       } else if (kind < 120) {
         const auto step = one.clock(worker) + (kind < 10 ? 1 : 0);
-        REQUIRE(one.contribute(worker, step).code() == other.contribute(worker, step).code());
+        REQUIRE(one.contribute(worker, step).status().code() ==
+                other.contribute(worker, step).status().code());
       } else {
         REQUIRE(one.update_ready() == other.update_ready());
-        if (one.update_ready()) REQUIRE(one.take_update() == other.take_update());
+        if (one.update_ready()) REQUIRE(one.take_update().applied == other.take_update().applied);
       }
-      REQUIRE(one.may_answer(worker) == other.may_answer(worker));
+      for (const auto steps : {one.clock(worker), one.clock(worker) + 1}) {
+        REQUIRE(one.may_answer(worker, steps) == other.may_answer(worker, steps));
+      }
       REQUIRE(one.version() == other.version());
     }
     REQUIRE(one.version() > 50);
   }
+}
+
+Rules with_backups(int backups) {
+  Options options;
+  options.backup_workers = backups;
+  return Rules::from(Mode::sync, options);
+}
+
+TEST_CASE("backup workers: the first W - k make a step, who is late goes on at the newest one") {
+  Policy policy(with_backups(1), 3);
+  const auto give_all = [&] {
+    for (const int w : all(3)) policy.give(w);
+  };
+  give_all();
+  REQUIRE(policy.contribute(2, 0).value() == Policy::Verdict::waits);
+  REQUIRE(!policy.update_ready());
+  REQUIRE(policy.contribute(0, 0).value() == Policy::Verdict::waits);
+  REQUIRE(policy.update_ready());
+  REQUIRE(policy.take_update().applied == std::vector<int>{0, 2});
+  policy.give(0);
+  policy.give(2);
+  for (const int w : {2, 0}) REQUIRE_OK(policy.contribute(w, 1));
+  REQUIRE(policy.take_update().applied == std::vector<int>{0, 2});
+  // Worker 1's first gradient is two versions late.
+  REQUIRE(policy.contribute(1, 0).value() == Policy::Verdict::dropped);
+  REQUIRE(policy.contribute(1, 0).status().code() == ErrorCode::protocol);
+  REQUIRE(policy.dropped() == 1);
+  REQUIRE(policy.doubled() == 1);
+  REQUIRE(policy.clock(1) == 1);
+  REQUIRE(policy.may_answer(1, 1));
+  give_all();
+  REQUIRE(policy.given(1) == 2);
+  REQUIRE(policy.contribute(1, 1).value() == Policy::Verdict::waits);
+  REQUIRE(policy.contribute(0, 2).value() == Policy::Verdict::waits);
+  REQUIRE(policy.contribute(2, 2).value() == Policy::Verdict::waits);
+  // All three have come before anybody looked: still the first two.
+  const auto update = policy.take_update();
+  REQUIRE(update.applied == std::vector<int>{0, 1});
+  REQUIRE(update.dropped == std::vector<int>{2});
+  REQUIRE(policy.version() == 3);
+  REQUIRE(policy.dropped() == 2);
+  for (const auto& [worker, clock] : {std::pair(0, 3u), {1, 2u}, {2, 3u}}) {
+    REQUIRE(policy.clock(worker) == clock);
+    REQUIRE(policy.may_answer(worker, clock));
+  }
+}
+
+TEST_CASE(
+    "backup workers: who has ended is no backup, and the last one is never dropped for good") {
+  Policy policy(with_backups(1), 3);
+  policy.end(1);
+  policy.give(0);
+  policy.give(2);
+  REQUIRE_OK(policy.contribute(2, 0));
+  REQUIRE(policy.update_ready());
+  REQUIRE(policy.take_update().applied == std::vector<int>{2});
+  policy.end(2);
+  REQUIRE(policy.contribute(0, 0).value() == Policy::Verdict::dropped);
+  policy.give(0);
+  REQUIRE(policy.contribute(0, 1).value() == Policy::Verdict::waits);
+  REQUIRE(policy.take_update().applied == std::vector<int>{0});
+}
+
+TEST_CASE("backup workers: no interleaving loses, doubles or waits for ever") {
+  for (int workers = 2; workers <= 5; ++workers) {
+    for (int backups = 1; backups < workers; ++backups) {
+      for (unsigned seed = 0; seed < 20; ++seed) {
+        INFO(workers << " workers, " << backups << " backups, seed " << seed);
+        Interleaving interleaving(with_backups(backups), workers, seed);
+        interleaving.run([](int, const Policy&) {});
+      }
+    }
+  }
+}
+
+TEST_CASE("rules that contradict each other are refused, with what is valid") {
+  const auto refused = [](Mode mode, const std::function<void(Options&)>& change,
+                          std::string_view word, std::string_view optimizer = "momentum",
+                          bool deterministic = false) {
+    Options options;
+    change(options);
+    const Status status = Rules::from(mode, options).check(3, optimizer, deterministic);
+    INFO(status.message());
+    return status.code() == ErrorCode::invalid_argument &&
+           status.message().find(word) != std::string::npos;
+  };
+  const auto backups = [](int count) { return [=](Options& o) { o.backup_workers = count; }; };
+  REQUIRE(refused(Mode::sync, backups(3), "at least one"));
+  REQUIRE(refused(Mode::async, backups(1), "sync-ps"));
+  REQUIRE(refused(Mode::sync, backups(1), "deterministic", "sgd", true));
+  REQUIRE(refused(
+      Mode::sync, [](Options& o) { o.staleness_rate = true; }, "async-ps"));
+  REQUIRE(refused(
+      Mode::async, [](Options& o) { o.staleness_rate = true; }, "nesterov", "adam"));
+  REQUIRE(refused(
+      Mode::async,
+      [](Options& o) {
+        o.delay_compensation = 0.1;
+        o.staleness = 0;
+      },
+      "staleness other than 0"));
+  REQUIRE_OK(with_backups(2).check(3, "adam", false));
+  REQUIRE_OK(bounded(4).check(3, "adam", true));
+}
+
+TEST_CASE("the staleness-aware rate divides by the staleness, never by less than one") {
+  Options options;
+  REQUIRE(Rules::from(Mode::async, options).gradient_scale(8) == 1);
+  options.staleness_rate = true;
+  const Rules rules = Rules::from(Mode::async, options);
+  REQUIRE(rules.gradient_scale(0) == 1);
+  REQUIRE(rules.gradient_scale(1) == 1);
+  REQUIRE(rules.gradient_scale(2) == 0.5);
+  REQUIRE(rules.gradient_scale(8) == 0.125);
 }
 
 TEST_CASE("rules know their names, and whether staleness means anything") {

@@ -12,6 +12,7 @@ namespace {
 
 using namespace dist;
 using namespace dist::ps;
+using test::Approx;
 
 struct Setup {
   int workers = 3;
@@ -129,6 +130,75 @@ TEST_CASE("a gradient of a version the worker was not given is refused") {
   REQUIRE(!store->policy(0).update_ready());
 }
 
+float first_value(const Store& store) {
+  float value = 0;
+  std::memcpy(&value, store.parameters(0).data(), sizeof value);
+  return value;
+}
+
+// Worker 0 makes three steps of gradient 1, then worker 1's gradient 4 comes, three versions old.
+float after_a_stale_gradient(const Options& options) {
+  Trace trace(0, false);
+  const auto store = make_store(
+      {.workers = 2, .rules = Rules::from(Mode::async, options), .lengths = {3000}}, trace);
+  const std::vector<float> ones(3000, 1);
+  const std::vector<float> fours(3000, 4);
+  for (const int worker : {0, 1}) store->give(0, worker);
+  for (std::uint64_t step = 0; step < 3; ++step) {
+    REQUIRE_OK(store->contribute(0, 0, step, step, std::as_bytes(std::span(ones)), {}));
+    store->apply(0);
+    store->give(0, 0);
+  }
+  REQUIRE(first_value(*store) == -3);
+  REQUIRE_OK(store->contribute(0, 1, 0, 0, std::as_bytes(std::span(fours)), {}));
+  store->apply(0);
+  const auto last = store->parameters(0).last(sizeof(float));
+  float value = 0;
+  std::memcpy(&value, last.data(), sizeof value);
+  REQUIRE(value == first_value(*store));
+  return value;
+}
+
+TEST_CASE("a stale gradient counts as the options say") {
+  Options options;
+  REQUIRE(after_a_stale_gradient(options) == -3 - 4);
+  options.staleness_rate = true;
+  REQUIRE(after_a_stale_gradient(options) == Approx(-3 - 4.0 / 3));
+  options.staleness_rate = false;
+  options.delay_compensation = 0.125;
+  // g + lambda g g (w - w_then), with w - w_then = -3.
+  REQUIRE(after_a_stale_gradient(options) == -3 - (4 + 0.125f * 4 * 4 * -3));
+}
+
+TEST_CASE("a late contribution of a step is dropped, counted, and its memory given back") {
+  Options options;
+  options.backup_workers = 1;
+  Trace trace(0, false);
+  Staging staging({.buffer = 16_B, .quota_per_worker = 16_B, .workers = 3, .alias_window = {}});
+  const auto store =
+      make_store({.workers = 3, .rules = Rules::from(Mode::sync, options), .lengths = {4}}, trace);
+  const auto push = [&](int worker, std::uint64_t step, std::uint64_t version, float value) {
+    auto buffer = *staging.lend(worker).value();
+    const std::vector<float> gradient(4, value);
+    std::memcpy(buffer.bytes().data(), gradient.data(), 16);
+    const auto data = buffer.bytes();
+    REQUIRE_OK(store->contribute(0, worker, step, version, data, std::move(buffer)));
+  };
+  push(0, 0, 0, 1);
+  push(2, 0, 0, 3);
+  store->apply(0);
+  REQUIRE(first_value(*store) == -2);
+  push(1, 0, 0, 100);
+  REQUIRE(!store->policy(0).update_ready());
+  REQUIRE(staging.lend(1).value().has_value());
+  REQUIRE(store->give(0, 1).version == 1);
+  const auto report = store->report();
+  REQUIRE(report.applied == 2);
+  REQUIRE(report.dropped == 1);
+  REQUIRE(report.doubled == 0);
+  REQUIRE(report.staleness.empty());
+}
+
 TEST_CASE("staging goes back once a contribution is applied") {
   Trace trace(0, false);
   Staging staging({.buffer = 16_B, .quota_per_worker = 16_B, .workers = 1, .alias_window = {}});
@@ -144,9 +214,9 @@ TEST_CASE("staging goes back once a contribution is applied") {
 TEST_CASE("pulls wait for the first parameters") {
   Trace trace(0, false);
   const auto store = make_store({.workers = 2, .lengths = {4}}, trace);
-  REQUIRE(!store->may_answer(0, 1));
+  REQUIRE(!store->may_answer(0, 1, 0));
   store->mark_initialised(0);
-  REQUIRE(store->may_answer(0, 1));
+  REQUIRE(store->may_answer(0, 1, 0));
 }
 
 TEST_CASE("staleness: versions applied between pull and apply, the largest of a step's pieces") {
@@ -165,11 +235,14 @@ TEST_CASE("staleness: versions applied between pull and apply, the largest of a 
     REQUIRE(store->give(1, 0).staleness == 0);
   }
   push(0, 1, 0, 0);
-  REQUIRE(store->staleness_histogram()[0] == 3);  // worker 1's step is not whole yet
-  REQUIRE(store->staleness_histogram()[3] == 0);
+  REQUIRE(store->report().staleness[0] == 3);  // worker 1's step is not whole yet
+  REQUIRE(store->report().staleness[3] == 0);
   push(1, 1, 0, 0);
-  REQUIRE(store->staleness_histogram()[0] == 3);
-  REQUIRE(store->staleness_histogram()[3] == 1);
+  REQUIRE(store->report().staleness[0] == 3);
+  REQUIRE(store->report().staleness[3] == 1);
+  REQUIRE(store->report().staleness_max == 3);
+  REQUIRE(store->report().staleness_mean == 0.75);
+  REQUIRE(store->report().applied == 8);
   const auto given = store->give(0, 1);
   REQUIRE(given.version == 4);
   REQUIRE(given.staleness == 3);
@@ -187,9 +260,9 @@ TEST_CASE("the last entry of the histogram counts all older gradients") {
   }
   REQUIRE_OK(store->contribute(0, 1, 0, 0, data, {}));
   store->apply(0);
-  REQUIRE(store->staleness_histogram().size() == Store::kHistogramEntries);
-  REQUIRE(store->staleness_histogram().front() == 200);
-  REQUIRE(store->staleness_histogram().back() == 1);
+  REQUIRE(store->report().staleness.size() == Store::kHistogramEntries);
+  REQUIRE(store->report().staleness.front() == 200);
+  REQUIRE(store->report().staleness.back() == 1);
 }
 
 TEST_CASE("every gradient is applied once: integers add up exactly") {

@@ -151,7 +151,7 @@ TEST_CASE("asynchronous: every gradient is applied exactly once") {
                 expect_all(arena, static_cast<float>(kSteps * workers * (workers + 1) / 2));
               }
               expect_ok(strategy->end());
-              const auto histogram = strategy->staleness_histogram();
+              const auto histogram = strategy->server_report().staleness;
               counted += std::accumulate(histogram.begin(), histogram.end(), std::uint64_t{0});
               histograms += histogram.empty() ? 0 : 1;
             },
@@ -175,7 +175,7 @@ TEST_CASE("one worker is never stale") {
           expect(step(*strategy, arena).staleness == 0, "stale");
         }
         expect_ok(strategy->end());
-        const auto histogram = strategy->staleness_histogram();
+        const auto histogram = strategy->server_report().staleness;
         if (world.rank() != 1) return;
         expect(histogram[0] == 5, "five steps of staleness 0");
       },
@@ -203,7 +203,7 @@ TEST_CASE("a slow worker's gradient is stale by what was applied meanwhile, and 
             expect(step(*strategy, arena).staleness == kFastSteps, "the report's staleness");
           }
           expect_ok(strategy->end());
-          stale += strategy->staleness_histogram()[kFastSteps];
+          stale += strategy->server_report().staleness[kFastSteps];
         },
         options_for({2})));
     REQUIRE(stale == 2);  // on both servers
@@ -265,6 +265,63 @@ TEST_CASE("workers may end after different numbers of steps") {
   }
 }
 
+TEST_CASE("backup workers: a straggler's gradients are dropped, and it keeps up") {
+  constexpr std::uint64_t kSteps = 12;
+  for (const auto placement : {Placement::colocated, Placement::dedicated}) {
+    const Shape shape{3, 1, placement};
+    auto options = options_for(shape);
+    options.backup_workers = 1;
+    INFO(shape.describe());
+    std::atomic<std::uint64_t> applied{0};
+    std::atomic<std::uint64_t> dropped{0};
+    std::atomic<bool> fast_done{false};
+    REQUIRE_NOTHROW(test::run_ranks(
+        "shm", shape.ranks(),
+        [&](World& world) {
+          auto arena = small_arena();
+          auto strategy = make_strategy("sync-ps", world, arena, Sgd{.learning_rate = -1}).value();
+          expect_ok(strategy->begin());
+          fill_gradients(arena, 1);
+          std::uint64_t newest = 0;
+          for (std::uint64_t i = 0; i < kSteps && strategy->worker() >= 0; ++i) {
+            if (strategy->worker() == 1 && i == 1) {
+              while (!fast_done) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+            }
+            newest = step(*strategy, arena).step;
+            if (strategy->worker() == 0 && i == 4) fast_done = true;
+          }
+          // It has left out what the others did without it.
+          if (strategy->worker() == 1) expect(newest >= kSteps, "the newest step");
+          expect_ok(strategy->end());
+          applied += strategy->server_report().applied;
+          dropped += strategy->server_report().dropped;
+          expect(strategy->server_report().doubled == 0, "doubled");
+        },
+        options));
+    // Every contribution is one or the other, and a step has two of them.
+    const auto pieces = (applied + dropped) / (3 * kSteps);
+    REQUIRE((applied + dropped) == pieces * 3 * kSteps);
+    REQUIRE(pieces > 0);
+    REQUIRE(dropped > 0);
+    REQUIRE(applied >= 2 * pieces);
+  }
+}
+
+TEST_CASE("options that contradict each other are refused when the strategy is made") {
+  auto options = options_for({2});
+  options.backup_workers = 2;
+  REQUIRE_NOTHROW(test::run_ranks(
+      "shm", 2,
+      [](World& world) {
+        auto arena = small_arena();
+        const auto made = make_strategy("sync-ps", world, arena, Sgd{});
+        expect(made.status().code() == ErrorCode::invalid_argument, "code");
+        expect(made.status().message().find("sync-ps -> 2 backup workers of 2") == 0,
+               made.status().message());
+      },
+      options));
+}
+
 TEST_CASE("a dedicated server does not train") {
   REQUIRE_NOTHROW(test::run_ranks(
       "tcp", 3,
@@ -277,7 +334,7 @@ TEST_CASE("a dedicated server does not train") {
         expect_ok(strategy->begin());
         if (strategy->worker() >= 0) step(*strategy, arena);
         expect_ok(strategy->end());
-        expect(strategy->staleness_histogram().empty(), "no histogram where nothing is stale");
+        expect(strategy->server_report().staleness.empty(), "no histogram where nothing is stale");
       },
       options_for({2, 1, Placement::dedicated})));
 }
