@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "allreduce/all_reduce.h"
+#include "allreduce/contributors.h"
 #include "allreduce/exchange.h"
 #include "allreduce/executor.h"
 #include "allreduce/ring_plan.h"
@@ -16,7 +17,10 @@ namespace {
 class TransportExchange final : public Exchange {
  public:
   explicit TransportExchange(const ExchangeContext& context)
-      : context_(context), settled_(context.buckets.size(), false), tasks_(context) {}
+      : context_(context),
+        settled_(context.buckets.size(), false),
+        contributors_(context),
+        tasks_(context) {}
 
   std::string_view algorithm() const override {
     if (sharded()) return "ring, sharded";
@@ -38,6 +42,9 @@ class TransportExchange final : public Exchange {
                   : context_.options.algorithm == "native"
                       ? make_native_all_reduce(std::move(task), context_.trace)
                       : make_ring_all_reduce(std::move(task), context_.trace));
+    if (bucket != 0) return;
+    contributors_.own() = joined_ ? 0 : 1;
+    contributors_.count(options({}, "contributors"));
   }
 
   Status await(std::size_t bucket, StepReport* report) override {
@@ -51,6 +58,7 @@ class TransportExchange final : public Exchange {
   Status finish(StepReport* report) override {
     for (std::size_t b = 0; b < settled_.size(); ++b) DIST_TRY(settle(b, report));
     for (std::size_t t = settled_.size(); t < tasks_.size(); ++t) DIST_TRY(tasks_.wait(t, report));
+    tasks_.leave_out(contributors_.bytes_sent());
     tasks_.finish(report);
     settled_.assign(settled_.size(), false);
     if (sharded()) {
@@ -60,6 +68,8 @@ class TransportExchange final : public Exchange {
     }
     return {};
   }
+
+  void join() override { joined_ = true; }
 
   // Leaving early would look like a lost rank to whoever still exchanges.
   Status end() override {
@@ -79,6 +89,7 @@ class TransportExchange final : public Exchange {
   // Waits for the sum of a bucket and updates what this rank updates of it, once a step.
   Status settle(std::size_t bucket, StepReport* report) {
     if (settled_[bucket]) return {};
+    DIST_TRY(contributors_.wait(report));
     DIST_TRY(tasks_.wait(bucket, report));
     const Range range = context_.buckets[bucket].range;
     update_from_sums(context_, sharded() ? own_chunk(range) : range, report);
@@ -107,7 +118,9 @@ class TransportExchange final : public Exchange {
 
   const ExchangeContext context_;
   std::vector<bool> settled_;  // by bucket, of this step
-  StepTasks tasks_;            // one a bucket, sharded a second one a bucket
+  bool joined_ = false;
+  Contributors contributors_;
+  StepTasks tasks_;  // one a bucket, sharded a second one a bucket
 };
 
 }  // namespace
