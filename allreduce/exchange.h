@@ -49,6 +49,10 @@ class Exchange {
   /// bytes and times to the report.
   virtual Status finish(StepReport* report) = 0;
 
+  /// From the next step on this rank takes part without contributing: its gradients are the neutral
+  /// ones, and the mean is over the others. Where nobody contributes, a step changes nothing.
+  virtual void join() = 0;
+
   /// No step follows; the parameters are this rank's own afterwards. Waits for the others.
   virtual Status end() = 0;
 };

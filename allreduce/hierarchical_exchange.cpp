@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "allreduce/all_reduce.h"
+#include "allreduce/contributors.h"
 #include "allreduce/exchange.h"
 #include "allreduce/host_arena.h"
 #include "allreduce/step_tasks.h"
@@ -26,8 +27,15 @@ constexpr Duration kCheckEvery = std::chrono::milliseconds(50);
 class SumTask final : public Task {
  public:
   /// `sum` is the ring's task that follows: where the sum goes and what it is called.
-  SumTask(HostArena& host, Range chunk, const AllReduceOptions& sum, Trace& trace)
-      : host_(host), chunk_(chunk), round_(host.group().arrive()), sum_(sum), trace_(trace) {}
+  /// `contributors`, unless null, receives how many of the host's ranks contribute.
+  SumTask(HostArena& host, Range chunk, const AllReduceOptions& sum, std::uint64_t* contributors,
+          Trace& trace)
+      : host_(host),
+        chunk_(chunk),
+        round_(host.group().arrive()),
+        sum_(sum),
+        contributors_(contributors),
+        trace_(trace) {}
 
   Result<Advance> advance(Transport&) override {
     const auto now = Clock::now();
@@ -38,6 +46,9 @@ class SumTask final : public Task {
         DIST_TRY(host_.group().check(round_, began_, sum_.label));
       }
       return Advance::idle;
+    }
+    if (contributors_ != nullptr) {
+      *contributors_ = static_cast<std::uint64_t>(host_.group().contributors());
     }
     std::vector<std::span<const std::byte>> sources;
     host_.gradients(chunk_, &sources);
@@ -58,6 +69,7 @@ class SumTask final : public Task {
   const Range chunk_;
   const std::uint64_t round_;
   const AllReduceOptions sum_;
+  std::uint64_t* const contributors_;
   Trace& trace_;
   TimePoint began_;
   TimePoint checked_;
@@ -72,6 +84,7 @@ class HierarchicalExchange final : public Exchange {
             hosts.at_place(hosts.place_of(context.options.rank)))),
         host_number_(static_cast<Rank>(hosts.host_of(context.options.rank))),
         host_(std::move(host)),
+        contributors_(context),
         tasks_(context) {}
 
   std::string_view algorithm() const override { return "hierarchical"; }
@@ -93,8 +106,9 @@ class HierarchicalExchange final : public Exchange {
   void start(std::size_t bucket) override {
     const Range chunk = host_->own_chunk(context_.buckets[bucket].range);
     auto ring = flow_options(context_.arena.gradients(chunk), fmt::format("bucket {}", bucket));
-    const Ticket sum =
-        context_.progress.submit(std::make_unique<SumTask>(*host_, chunk, ring, context_.trace));
+    const Ticket sum = context_.progress.submit(std::make_unique<SumTask>(
+        *host_, chunk, ring, bucket == 0 ? &contributors_.own() : nullptr, context_.trace));
+    if (bucket == 0) contributors_.count(flow_options({}, "contributors"), {sum});
     const Bytes bytes(ring.data.size());
     tasks_.submit(make_ring_all_reduce(std::move(ring), context_.trace), bytes, {sum});
   }
@@ -105,6 +119,7 @@ class HierarchicalExchange final : public Exchange {
     updated_ = true;
     // Until all ranks of the host have ended their backward passes, somebody may read parameters.
     DIST_TRY(meet("ring: wait for gradients", report));
+    DIST_TRY(contributors_.wait(report));
     for (std::size_t b = 0; b < context_.buckets.size(); ++b) {
       DIST_TRY(tasks_.wait(b, report));
       update_from_sums(context_, host_->own_chunk(context_.buckets[b].range), report);
@@ -115,11 +130,14 @@ class HierarchicalExchange final : public Exchange {
   Status finish(StepReport* report) override {
     DIST_TRY(await(0, report));
     updated_ = false;
+    tasks_.leave_out(contributors_.bytes_sent());
     tasks_.finish(report);
     report->bytes_sent += host_->gradients_read_by_others(context_.buckets);
     report->memory_saved = host_->memory_saved(context_.updater);
     return {};
   }
+
+  void join() override { host_->group().set_contributes(false); }
 
   // Nobody leaves while another rank of any host still exchanges.
   Status end() override {
@@ -149,7 +167,8 @@ class HierarchicalExchange final : public Exchange {
   const Rank host_number_;
   std::unique_ptr<HostArena> host_;
   bool updated_ = false;  // this step
-  StepTasks tasks_;       // one a bucket; last: they use the host's arenas
+  Contributors contributors_;
+  StepTasks tasks_;  // one a bucket; last: they use the host's arenas
 };
 
 }  // namespace

@@ -39,19 +39,23 @@ class HostExchange final : public Exchange {
     return {};
   }
 
+  void join() override { host_->group().set_contributes(false); }
+
   Status end() override { return host_->give_back_parameters(); }
 
  private:
   Status sweep(StepReport* report) {
     const auto began = Clock::now();
     DIST_TRY(meet("ring: wait for gradients", report));
+    report->contributors = host_->group().contributors();
     const auto summing = Clock::now();
     for (const Bucket& bucket : context_.buckets) {
       const Range chunk = host_->own_chunk(bucket.range);
       host_->gradients(chunk, &sources_);
+      if (shares_parameters() && report->contributors == 0) break;
       if (shares_parameters()) {
         context_.updater.apply_sum(context_.arena.parameters(chunk), sources_, chunk.begin,
-                                   1.0 / context_.options.ranks);
+                                   1.0 / report->contributors);
       } else {
         host_->gradients(chunk, &outs_);
         reduce_in_order(outs_, sources_, context_.arena.dtype(), Reduction::sum);

@@ -96,6 +96,7 @@ Result<std::vector<Mapping>> attach_all(const HostGroupOptions& options,
 struct alignas(64) HostGroup::Line {
   std::atomic<std::uint64_t> round{0};
   std::atomic<std::uint32_t> left{0};
+  std::atomic<std::uint32_t> contributes{1};
   ProcessIdentity process;
   Doorbell doorbell;
 };
@@ -156,6 +157,18 @@ bool HostGroup::complete(std::uint64_t round) const {
     if (line(other).round.load() < round) return false;
   }
   return true;
+}
+
+void HostGroup::set_contributes(bool contributes) {
+  line(options_.member).contributes.store(contributes ? 1 : 0);
+}
+
+int HostGroup::contributors() const {
+  int count = 0;
+  for (int member = 0; member < options_.members; ++member) {
+    count += line(member).contributes.load() != 0 ? 1 : 0;
+  }
+  return count;
 }
 
 Status HostGroup::wait(std::uint64_t round, std::string_view what) {

@@ -60,6 +60,14 @@ class HostGroup {
   /// Errors as wait().
   Status check(std::uint64_t round, TimePoint began, std::string_view what) const;
 
+  /// Whether this member contributes to what is done between two rounds; so it does at first.
+  /// Others see it when they see its next round.
+  void set_contributes(bool contributes);
+
+  /// How many members do; meaningful from a complete round on until this member lets the others go
+  /// on to another step.
+  int contributors() const;
+
   /// arrive() and wait().
   Status meet_again(std::string_view what) { return wait(arrive(), what); }
 

@@ -20,10 +20,11 @@ AllReduceOptions ring_options(const ExchangeContext& context, std::span<std::byt
 }
 
 void update_from_sums(const ExchangeContext& context, Range range, StepReport* report) {
+  if (report->contributors == 0) return;
   const Arena& arena = context.arena;
   const auto begin = Clock::now();
   context.updater.apply(arena.parameters(range), arena.gradients(range), range.begin,
-                        1.0 / context.options.ranks);
+                        1.0 / report->contributors);
   const auto end = Clock::now();
   report->update += end - begin;
   context.trace.record(Activity::update, "update", begin, end,

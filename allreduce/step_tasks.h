@@ -30,7 +30,8 @@ Status wait_exposed(const ExchangeContext& context, std::string_view what, StepR
   return outcome;
 }
 
-/// Updates a range of the parameters by the arena's gradients, which hold sums over all ranks.
+/// Updates a range of the parameters by the arena's gradients, which hold sums over all ranks, with
+/// the mean over the report's contributors; without one there is nothing to apply.
 void update_from_sums(const ExchangeContext& context, Range range, StepReport* report);
 
 /// The tasks of a step, one after the other since they share a channel. Destroyed half-way it gives
@@ -46,6 +47,9 @@ class StepTasks {
 
   /// What was sent until now belongs to no step.
   void begin() { bytes_sent_ = context_.progress.counters().sent; }
+
+  /// What was sent by a task of another kind belongs to no step either.
+  void leave_out(Bytes bytes) { bytes_sent_ += bytes; }
 
   /// The task, which exchanges `bytes`, starts when the one before it and those of `preparation`
   /// have ended.

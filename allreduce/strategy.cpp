@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "allreduce/all_reduce.h"
+#include "allreduce/contributors.h"
 #include "allreduce/exchange.h"
 #include "allreduce/hosts.h"
 #include "libdist/bucket/bucket.h"
@@ -113,6 +114,19 @@ class RingStrategy final : public Strategy {
     DIST_TRY(exchange_->finish(&report_));
     tracker_.begin_step();
     return std::exchange(report_, {});
+  }
+
+  Status join() override {
+    DIST_ASSERT(exchange_ != nullptr, "join() before begin()");
+    exchange_->join();
+    for (bool others = true; others; ++step_) {
+      StepReport report;
+      contribute_nothing(arena_);
+      for (std::size_t bucket = 0; bucket < buckets_.size(); ++bucket) exchange_->start(bucket);
+      DIST_TRY(exchange_->finish(&report));
+      others = report.contributors != 0;
+    }
+    return {};
   }
 
   Status end() override {

@@ -6,6 +6,7 @@
 
 #include "allreduce/all_reduce.h"
 #include "allreduce/compressed_all_reduce.h"
+#include "allreduce/contributors.h"
 #include "allreduce/exchange.h"
 #include "allreduce/executor.h"
 #include "allreduce/ring_plan.h"
@@ -17,7 +18,10 @@ namespace {
 class TransportExchange final : public Exchange {
  public:
   explicit TransportExchange(const ExchangeContext& context)
-      : context_(context), settled_(context.buckets.size(), false), tasks_(context) {}
+      : context_(context),
+        settled_(context.buckets.size(), false),
+        contributors_(context),
+        tasks_(context) {}
 
   // Remembers for every element what its roundings have lost, if the method needs that.
   Status compress() {
@@ -53,6 +57,9 @@ class TransportExchange final : public Exchange {
                         fmt::format("bucket {}", bucket));
     const Bytes bytes(task.data.size());
     tasks_.submit(make_task(bucket, std::move(task)), bytes);
+    if (bucket != 0) return;
+    contributors_.own() = joined_ ? 0 : 1;
+    contributors_.count(options({}, "contributors"));
   }
 
   Status await(std::size_t bucket, StepReport* report) override {
@@ -66,6 +73,7 @@ class TransportExchange final : public Exchange {
   Status finish(StepReport* report) override {
     for (std::size_t b = 0; b < settled_.size(); ++b) DIST_TRY(settle(b, report));
     for (std::size_t t = settled_.size(); t < tasks_.size(); ++t) DIST_TRY(tasks_.wait(t, report));
+    tasks_.leave_out(contributors_.bytes_sent());
     tasks_.finish(report);
     report->compression_saved += compression_.saved;
     report->compression += compression_.time;
@@ -78,6 +86,8 @@ class TransportExchange final : public Exchange {
     }
     return {};
   }
+
+  void join() override { joined_ = true; }
 
   // Leaving early would look like a lost rank to whoever still exchanges.
   Status end() override {
@@ -97,6 +107,7 @@ class TransportExchange final : public Exchange {
   // Waits for the sum of a bucket and updates what this rank updates of it, once a step.
   Status settle(std::size_t bucket, StepReport* report) {
     if (settled_[bucket]) return {};
+    DIST_TRY(contributors_.wait(report));
     DIST_TRY(tasks_.wait(bucket, report));
     const Range range = context_.buckets[bucket].range;
     update_from_sums(context_, sharded() ? own_chunk(range) : range, report);
@@ -145,10 +156,12 @@ class TransportExchange final : public Exchange {
 
   const ExchangeContext context_;
   std::vector<bool> settled_;  // by bucket, of this step
+  bool joined_ = false;
   std::optional<Compressor> compressor_;
   CompressionAccount compression_;  // of this step
   Mapping lost_gradients_;          // a float an element where there is error feedback
   Mapping lost_sums_;
+  Contributors contributors_;
   StepTasks tasks_;  // last: they use all of the above. One a bucket, sharded a second one a bucket
 };
 

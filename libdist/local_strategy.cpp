@@ -35,6 +35,8 @@ class LocalStrategy final : public Strategy {
     return report_;
   }
 
+  Status join() override { return {}; }
+
   Status end() override { return {}; }
 
  private:
@@ -47,6 +49,7 @@ class LocalStrategy final : public Strategy {
     const auto end = Clock::now();
     trace_.record(Activity::update, "update", begin, end, Bytes(arena_.parameters(whole).size()));
     report_.step = step_++;
+    report_.contributors = 1;
     report_.update = end - begin;
     updated_ = true;
   }

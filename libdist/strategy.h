@@ -35,6 +35,8 @@ struct StepReport {
   Bytes compression_saved;      ///< payload that this rank did not send since it was compressed
   Duration compression{0};      ///< in compressing, and in summing what came compressed, beside the
                                 ///< training thread
+  int contributors = 0;         ///< ring: whose mean the step applied; 0: nobody has data any more,
+                                ///< nothing was applied
   std::uint64_t staleness = 0;  ///< async: versions applied between this worker's pull and its push
 };
 
@@ -84,6 +86,11 @@ class Strategy {
   /// Waits until all of this rank's parameters are those of the next step; comes before the first
   /// ready() of that step. Asserts that every parameter was ready.
   virtual Result<StepReport> finish_step() = 0;
+
+  /// Uneven data: this worker has none left, others may. Comes between two steps, in place of the
+  /// next one; end() follows. Stands by without contributing (means are over those who do) until no
+  /// worker has data; then all workers hold the same parameters.
+  virtual Status join() = 0;
 
   /// The training loop is over: says so to the others and waits until they need this rank no more.
   /// On a rank that only serves (worker() == -1) this serves until all workers have ended.

@@ -71,7 +71,8 @@ Status Exchange::work(Transport& transport, bool* moved) {
   if (outcome.ok()) outcome = sends_.advance(transport, *worker_, moved);
   if (outcome.ok() || (!news.ok() && outcome.code() == ErrorCode::peer_lost)) outcome = news;
   const auto waited = Clock::now() - last_moved_;
-  if (!outcome.ok() || *moved || waited < worker_->options().timeout + kServerSpeaksFirst) {
+  if (!outcome.ok() || *moved || patient() ||
+      waited < worker_->options().timeout + kServerSpeaksFirst) {
     return outcome;
   }
   return Status::timed_out(fmt::format("{} did not answer for {:.1f} s",

@@ -52,6 +52,8 @@ class Exchange : public Task {
   virtual void start(Transport& transport) = 0;
   virtual Status step(Transport& /*transport*/, bool* /*moved*/) { return {}; }
   virtual bool complete() const { return true; }
+  /// Whether it may wait as long as the servers live.
+  virtual bool patient() const { return false; }
   /// A server whose answer is due.
   virtual int next_server() const { return 0; }
 

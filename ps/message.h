@@ -18,6 +18,7 @@ namespace dist::ps {
 inline constexpr std::size_t kHeaderBytes = 48;
 inline constexpr std::uint32_t kMagic = 0x31535044;   // "DPS1"
 inline constexpr std::uint32_t kNobody = 0xffffffff;  // no worker is meant
+inline constexpr std::uint64_t kFinal = 1;            // of a pull: no push follows it
 using HeaderBytes = std::array<std::byte, kHeaderBytes>;
 
 enum class Kind : std::uint8_t {
@@ -25,7 +26,8 @@ enum class Kind : std::uint8_t {
   hello = 1,  ///< value = layout hash; the first message of a connection
   init = 2,   ///< a piece's first parameters follow; from worker 0 only
   push = 3,   ///< a piece's gradient of `step` follows; version = what it was computed from
-  pull = 4,   ///< asks for all pieces of this server, with `step` steps of this worker in them
+  pull = 4,   ///< asks for all pieces of this server, with `step` steps of this worker in them;
+              ///< value = kFinal: and with everything that others still push
   bye = 5,    ///< the worker's last message
   // Server to worker.
   welcome = 6,   ///< answers hello; value = the server's layout hash

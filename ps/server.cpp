@@ -200,8 +200,8 @@ bool Server::in_turn(const Peer& peer, const Header& header) const {
              header.piece == piece_id(peer.next_push);
     case Kind::pull:
       // A server without pieces is never asked.
-      return between_steps && store_->pieces() != 0 && header.step == peer.pulls_answered &&
-             header.step == peer.step;
+      return between_steps && store_->pieces() != 0 && header.step == peer.step &&
+             header.step + (header.value == kFinal ? 1 : 0) == peer.pulls_answered;
     case Kind::bye:
       return between_steps;
     default:
@@ -238,7 +238,8 @@ Status Server::handle(Transport& transport, Peer& peer, const Header& header) {
                         peer.link ? peer.buffer.bytes().first(header.payload_bytes)
                                   : arena_.gradients(store_->piece(peer.next_push).range));
     case Kind::pull:
-      peer.pull = Pull{header.step, 0, Clock::now()};
+      peer.pull = Pull{header.step, header.value == kFinal, 0, Clock::now()};
+      if (peer.pull->final) stop_contributing(peer);
       return {};
     case Kind::bye:
       end(transport, peer);
@@ -268,6 +269,11 @@ void Server::end(Transport& transport, Peer& peer) {
   } else {
     peer.outbox.push_back(farewell);
   }
+  stop_contributing(peer);
+}
+
+void Server::stop_contributing(Peer& peer) {
+  peer.contributes = false;
   store_->end(peer.worker);
   for (std::size_t at = 0; at < store_->pieces(); ++at) enqueue_ready(at);
 }
@@ -294,7 +300,7 @@ bool Server::apply_one() {
 Status Server::answer(Transport& transport, Peer& peer, bool* moved) {
   if (!peer.pull || !all_greeted()) return {};
   while (peer.pull->next < store_->pieces()) {
-    if (!store_->may_answer(peer.pull->next, peer.worker, peer.pull->step)) return {};
+    if (!may_answer(peer, peer.pull->next)) return {};
     const auto given = give(transport, peer, peer.pull->next);
     DIST_TRY(given);
     if (!*given) return {};
@@ -313,6 +319,14 @@ void Server::publish_report() {
   auto report = store_->report();
   const std::lock_guard lock(mutex_);
   report_ = std::move(report);
+}
+
+// What is final waits for everybody's last contribution.
+bool Server::may_answer(const Peer& peer, std::size_t at) const {
+  if (!store_->may_answer(at, peer.worker, peer.pull->step)) return false;
+  return !peer.pull->final || (!store_->policy(at).longest_waiting() &&
+                               std::none_of(peers_.begin(), peers_.end(),
+                                            [](const Peer& other) { return other.contributes; }));
 }
 
 // False: no room for another reply to this worker now.

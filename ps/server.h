@@ -71,6 +71,7 @@ class Server {
 
   struct Pull {
     std::uint64_t step = 0;
+    bool final = false;    // answered when nobody contributes any more
     std::size_t next = 0;  // the place of the piece that is answered next
     TimePoint since;       // nothing was answered since then
   };
@@ -91,6 +92,7 @@ class Server {
     std::size_t next_push = 0;  // within the step after them
     std::optional<Pull> pull;
     std::uint64_t pulls_answered = 0;
+    bool contributes = true;
   };
 
   Server(ServerOptions options, Arena& arena, std::unique_ptr<Store> store);
@@ -103,6 +105,7 @@ class Server {
   Status handle(Transport& transport, Peer& peer, const Header& header);
   Status contribute(Peer& peer, const Header& header, std::span<const std::byte> data);
   void end(Transport& transport, Peer& peer);
+  void stop_contributing(Peer& peer);
   void enqueue_ready(std::size_t at);
   bool apply_one();
   Status answer(Transport& transport, Peer& peer, bool* moved);
@@ -119,6 +122,7 @@ class Server {
   void say_last_words(Transport& transport);
 
   bool all_greeted() const;
+  bool may_answer(const Peer& peer, std::size_t at) const;
   bool finished() const;
   std::uint32_t piece_id(std::size_t at) const;
 

@@ -42,7 +42,8 @@ Status Server::check_overdue() {
                                  store_->policy(at).version())));
   }
   for (const Peer& peer : peers_) {
-    if (!peer.pull || now - peer.pull->since < options_.timeout) continue;
+    // Who has no more data waits as long as others train.
+    if (!peer.pull || peer.pull->final || now - peer.pull->since < options_.timeout) continue;
     DIST_TRY(overdue(held_up_by(peer), now - peer.pull->since,
                      fmt::format("pull by worker {}, step {}", peer.worker, peer.pull->step)));
   }

@@ -107,6 +107,11 @@ class ParameterServer final : public Strategy {
     return report_;
   }
 
+  Status join() override {
+    DIST_ASSERT(worker_ && begun_, "join() needs a worker that has begun");
+    return progress_.run(worker_->make_final_pull(step_));
+  }
+
   Status end() override {
     DIST_ASSERT(begun_ && !ended_, "end() follows begin(), once");
     if (worker_) DIST_TRY(progress_.run(worker_->make_bye()));

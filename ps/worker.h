@@ -72,6 +72,8 @@ class Worker : public std::enable_shared_from_this<Worker> {
   /// Waits for the parameters with `step` steps of this worker in them; they land in the arena.
   /// `staleness`, if not null, receives the largest of the last step's pushes before the task ends.
   std::unique_ptr<Task> make_pull(std::uint64_t step, std::uint64_t* staleness);
+  /// The same with everything in them that other workers still push; this one pushes no more.
+  std::unique_ptr<Task> make_final_pull(std::uint64_t step);
   /// Says that this worker has ended.
   std::unique_ptr<Task> make_bye();
 

@@ -135,9 +135,12 @@ class Push final : public Exchange {
 
 class Pull final : public Exchange {
  public:
-  Pull(std::shared_ptr<Worker> worker, std::uint64_t step, std::uint64_t* staleness)
-      : Exchange(std::move(worker), Activity::receive, fmt::format("pull of parameters {}", step)),
+  Pull(std::shared_ptr<Worker> worker, std::uint64_t step, bool final, std::uint64_t* staleness)
+      : Exchange(
+            std::move(worker), Activity::receive,
+            final ? "pull of the last parameters" : fmt::format("pull of parameters {}", step)),
         step_(step),
+        final_(final),
         staleness_(staleness) {}
 
  private:
@@ -163,6 +166,7 @@ class Pull final : public Exchange {
       post(transport, streams_.back());
       Header header = worker_->header(Kind::pull);
       header.step = step_;
+      header.value = final_ ? kFinal : 0;
       send(transport, server, header);
     }
   }
@@ -252,6 +256,8 @@ class Pull final : public Exchange {
                        [](const Stream& stream) { return stream.complete(); });
   }
 
+  bool patient() const override { return final_; }
+
   int next_server() const override {
     const auto waiting = std::find_if(streams_.begin(), streams_.end(),
                                       [](const Stream& stream) { return !stream.complete(); });
@@ -263,6 +269,7 @@ class Pull final : public Exchange {
   }
 
   const std::uint64_t step_;
+  const bool final_;
   std::uint64_t* const staleness_;
   std::vector<Stream> streams_;
 };
@@ -279,7 +286,10 @@ std::unique_ptr<Task> Worker::make_push(std::size_t bucket, std::uint64_t step) 
   return std::make_unique<Push>(shared_from_this(), bucket, step);
 }
 std::unique_ptr<Task> Worker::make_pull(std::uint64_t step, std::uint64_t* staleness) {
-  return std::make_unique<Pull>(shared_from_this(), step, staleness);
+  return std::make_unique<Pull>(shared_from_this(), step, false, staleness);
+}
+std::unique_ptr<Task> Worker::make_final_pull(std::uint64_t step) {
+  return std::make_unique<Pull>(shared_from_this(), step, true, nullptr);
 }
 std::unique_ptr<Task> Worker::make_bye() {
   return std::make_unique<Greeting>(shared_from_this(), Kind::bye, Kind::farewell);
