@@ -49,6 +49,13 @@ class Exchange {
   /// bytes and times to the report.
   virtual Status finish(StepReport* report) = 0;
 
+  /// After begin(): the part of a bucket whose state of the update is kept here.
+  virtual Range updated(Range bucket) const = 0;
+
+  /// The part of that which this rank adds to a checkpoint: those of all ranks are the bucket,
+  /// once.
+  virtual Range saved(Range bucket) const = 0;
+
   /// No step follows; the parameters are this rank's own afterwards. Waits for the others.
   virtual Status end() = 0;
 };

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "libdist/checkpoint/snapshot.h"
 #include "libdist/status.h"
 #include "libdist/types.h"
 
@@ -27,6 +28,12 @@ struct StepReport {
   Bytes memory_saved;  ///< parameters and optimizer state that this rank does without since ranks
                        ///< share or split them, on average over the ranks
   std::uint64_t staleness = 0;  ///< async: versions applied between this worker's pull and its push
+};
+
+/// A checkpoint that is being written.
+struct Saving {
+  std::uint64_t step = 0;  ///< steps whose updates it holds
+  int shards = 0;          ///< of so many ranks together
 };
 
 /// One replica's side of the exchange. All calls come from one thread, the training thread.
@@ -65,9 +72,26 @@ class Strategy {
   /// On a rank that only serves (worker() == -1) this serves until all workers have ended.
   virtual Status end() = 0;
 
+  /// Between begin() and end(), between two steps, on every rank that trains: the sinks of all
+  /// ranks that own elements are given copies of them, at once or soon. Of sync strategies all
+  /// ranks call it after the same step. See Checkpoints::save().
+  virtual Result<Saving> save() = 0;
+
+  /// Where save() puts what this rank owns, and where begin() takes parameters, the state of the
+  /// update and its versions from; null: nowhere. Before begin(), on every rank alike; both outlive
+  /// the strategy. See Checkpoints::attach().
+  void use_checkpoints(checkpoint::Sink* sink, const checkpoint::Source* source) {
+    checkpoint_sink_ = sink;
+    checkpoint_source_ = source;
+  }
+
   /// How often a pushed gradient was i versions old when it was applied by the server(s) on this
   /// rank; the last entry counts all older ones. Empty where the notion does not apply.
   virtual std::vector<std::uint64_t> staleness_histogram() const { return {}; }
+
+ protected:
+  checkpoint::Sink* checkpoint_sink_ = nullptr;
+  const checkpoint::Source* checkpoint_source_ = nullptr;
 };
 
 }  // namespace dist

@@ -72,6 +72,9 @@ class Worker : public std::enable_shared_from_this<Worker> {
   /// Waits for the parameters with `step` steps of this worker in them; they land in the arena.
   /// `staleness`, if not null, receives the largest of the last step's pushes before the task ends.
   std::unique_ptr<Task> make_pull(std::uint64_t step, std::uint64_t* staleness);
+  /// Worker 0: asks all servers for a checkpoint; `step` steps of this worker are in it, `number`
+  /// is its own. Ends when the question has left.
+  std::unique_ptr<Task> make_save(std::uint64_t step, std::uint64_t number);
   /// Says that this worker has ended.
   std::unique_ptr<Task> make_bye();
 

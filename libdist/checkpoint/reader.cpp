@@ -224,17 +224,17 @@ std::uint64_t Reader::version(Range range) const {
   return smallest == std::numeric_limits<std::uint64_t>::max() ? step() : smallest;
 }
 
-Result<std::unique_ptr<Reader>> open_newest(FileSystem& files, const Directory& directory,
-                                            std::vector<std::string>* damaged) {
+Result<std::optional<Name>> find_newest(FileSystem& files, const Directory& directory,
+                                        std::vector<std::string>* damaged) {
   const auto names = directory.list();
   DIST_TRY(names);
   for (const Name& name : *names) {
-    auto reader = Reader::open(files, directory.path_of(name));
+    const auto reader = Reader::open(files, directory.path_of(name));
     const Status whole = reader.ok() ? (*reader)->verify() : reader.status();
-    if (whole.ok()) return reader;
+    if (whole.ok()) return std::optional(name);
     damaged->push_back(whole.message());
   }
-  return std::unique_ptr<Reader>();
+  return std::optional<Name>();
 }
 
 }  // namespace dist::checkpoint

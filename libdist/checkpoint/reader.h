@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,7 @@ class Reader final : public Source {
   /// the reader. Errors name the file.
   static Result<std::unique_ptr<Reader>> open(FileSystem& files, const std::string& folder);
 
+  const std::string& folder() const { return folder_; }
   const Manifest& manifest() const { return manifest_; }
 
   /// Reads everything and compares all checksums.
@@ -60,9 +62,9 @@ class Reader final : public Source {
   std::vector<std::size_t> parameter_of_;  // entry of the layout -> parameter of the manifest
 };
 
-/// The newest checkpoint of a directory of which every byte is as it was written, or null. What is
-/// newer and damaged is passed over, and told in `damaged`, one line each.
-Result<std::unique_ptr<Reader>> open_newest(FileSystem& files, const Directory& directory,
-                                            std::vector<std::string>* damaged);
+/// The newest checkpoint of a directory of which every byte is as it was written, or nothing. What
+/// is newer and damaged is passed over, and told in `damaged`, one line each.
+Result<std::optional<Name>> find_newest(FileSystem& files, const Directory& directory,
+                                        std::vector<std::string>* damaged);
 
 }  // namespace dist::checkpoint

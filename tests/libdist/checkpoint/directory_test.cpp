@@ -44,7 +44,7 @@ Status save(Directory& directory, std::uint64_t step, int keep) {
 // The step of the newest checkpoint, every value of which is that step's; 0: there is none.
 std::uint64_t load(FaultFiles& files, const Directory& directory) {
   std::vector<std::string> damaged;
-  auto reader = open_newest(files, directory, &damaged);
+  auto reader = test::open_newest(files, directory, &damaged);
   REQUIRE_OK(reader);
   if (*reader == nullptr) return 0;
   REQUIRE_OK((*reader)->fit(test::example_layout()));
@@ -118,7 +118,7 @@ TEST_CASE("a damaged newest checkpoint is passed over and told") {
     for (std::size_t at = 0; at < size; at += file == "weights" ? 1 : 7) {
       files.damage(path, at);
       std::vector<std::string> damaged;
-      auto reader = open_newest(files, directory, &damaged);
+      auto reader = test::open_newest(files, directory, &damaged);
       INFO(path << " byte " << at);
       REQUIRE_OK(reader);
       CHECK((*reader)->step() == 1);

@@ -46,7 +46,7 @@ Status save(Directory& directory, std::uint64_t step) {
 
 std::uint64_t load(FileSystem& files, const Directory& directory) {
   std::vector<std::string> damaged;
-  const auto reader = open_newest(files, directory, &damaged).value();
+  const auto reader = test::open_newest(files, directory, &damaged).value();
   REQUIRE(damaged.empty());
   REQUIRE(reader != nullptr);
   REQUIRE_OK(reader->fit(kLayout));

@@ -62,4 +62,14 @@ inline Status check_example(const checkpoint::Source& source, std::uint64_t step
   return {};
 }
 
+/// The newest whole checkpoint, or null.
+inline Result<std::unique_ptr<checkpoint::Reader>> open_newest(
+    checkpoint::FileSystem& files, const checkpoint::Directory& directory,
+    std::vector<std::string>* damaged) {
+  const auto name = checkpoint::find_newest(files, directory, damaged);
+  DIST_TRY(name);
+  if (!name->has_value()) return std::unique_ptr<checkpoint::Reader>();
+  return checkpoint::Reader::open(files, directory.path_of(**name));
+}
+
 }  // namespace dist::test

@@ -75,7 +75,7 @@ TEST_CASE("a checkpoint on it loads") {
     REQUIRE_OK(directory.prune(2));
   }
   std::vector<std::string> damaged;
-  const auto reader = open_newest(*files, directory, &damaged).value();
+  const auto reader = test::open_newest(*files, directory, &damaged).value();
   REQUIRE_OK(reader->fit(layout));
   REQUIRE_OK(test::check_example(*reader, 3));
   auto names = files->list(directory.path()).value();
