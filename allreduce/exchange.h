@@ -52,6 +52,12 @@ class Exchange {
   /// From the next step on this rank takes part without contributing: its gradients are the neutral
   /// ones, and the mean is over the others. Where nobody contributes, a step changes nothing.
   virtual void join() = 0;
+  /// After begin(): the part of a bucket whose state of the update is kept here.
+  virtual Range updated(Range bucket) const = 0;
+
+  /// The part of that which this rank adds to a checkpoint: those of all ranks are the bucket,
+  /// once.
+  virtual Range saved(Range bucket) const = 0;
 
   /// No step follows; the parameters are this rank's own afterwards. Waits for the others.
   virtual Status end() = 0;

@@ -14,6 +14,7 @@
 #include "allreduce/host_arena.h"
 #include "allreduce/step_tasks.h"
 #include "libdist/memory/reduce.h"
+#include "libdist/plan.h"
 
 namespace dist::allreduce {
 namespace {
@@ -146,6 +147,12 @@ class HierarchicalExchange final : public Exchange {
     auto options = flow_options(std::as_writable_bytes(std::span(&one, 1)), "end");
     options.dtype = DType::f32;
     return context_.progress.run(make_ring_all_reduce(std::move(options), context_.trace));
+  }
+
+  Range updated(Range bucket) const override { return host_->own_chunk(bucket); }
+  // The ranks at the same place of all hosts hold the same.
+  Range saved(Range bucket) const override {
+    return chunk_range(host_->own_chunk(bucket), static_cast<int>(flow_->size()), host_number_);
   }
 
  private:

@@ -43,6 +43,11 @@ class HostExchange final : public Exchange {
 
   Status end() override { return host_->give_back_parameters(); }
 
+  Range updated(Range bucket) const override {
+    return shares_parameters() ? host_->own_chunk(bucket) : bucket;
+  }
+  Range saved(Range bucket) const override { return host_->own_chunk(bucket); }
+
  private:
   Status sweep(StepReport* report) {
     const auto began = Clock::now();

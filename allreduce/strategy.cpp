@@ -17,6 +17,7 @@
 #include "allreduce/hosts.h"
 #include "libdist/bucket/bucket.h"
 #include "libdist/check.h"
+#include "libdist/checkpoint/update_state.h"
 
 namespace dist::allreduce {
 namespace {
@@ -93,7 +94,20 @@ class RingStrategy final : public Strategy {
   Status begin() override {
     DIST_TRY(check_layouts());
     DIST_TRY(choose_exchange());
-    return exchange_->begin();
+    if (checkpoint_source_ == nullptr) return exchange_->begin();
+    const Range whole{0, arena_.elems().value};
+    if (options_.rank == 0) {
+      DIST_TRY_BECAUSE(checkpoint_source_->read(whole, 0, arena_.parameters(whole)),
+                       "ring: resume");
+    }
+    DIST_TRY(exchange_->begin());
+    step_ = checkpoint_source_->step();
+    for (const Bucket& bucket : buckets_) {
+      const Range part = exchange_->updated(bucket.range);
+      DIST_TRY_BECAUSE(checkpoint::load_state(*checkpoint_source_, part, &updater_, part.begin),
+                       "ring");
+    }
+    return {};
   }
 
   void ready(std::size_t index) override {
@@ -132,6 +146,18 @@ class RingStrategy final : public Strategy {
   Status end() override {
     DIST_ASSERT(exchange_ != nullptr, "end() before begin()");
     return exchange_->end();
+  }
+
+  Result<Saving> save() override {
+    DIST_ASSERT(checkpoint_sink_ != nullptr && exchange_ != nullptr,
+                "save() needs use_checkpoints() and begin()");
+    checkpoint::Snapshot snapshot(step_, options_.rank, options_.ranks);
+    for (const Bucket& bucket : buckets_) {
+      const Range part = exchange_->saved(bucket.range);
+      checkpoint::add_range(&snapshot, part, step_, arena_.parameters(part), updater_, part.begin);
+    }
+    checkpoint_sink_->accept(std::move(snapshot));
+    return Saving{step_, options_.ranks};
   }
 
  private:

@@ -97,6 +97,9 @@ class TransportExchange final : public Exchange {
         context_.trace));
   }
 
+  Range updated(Range bucket) const override { return sharded() ? own_chunk(bucket) : bucket; }
+  Range saved(Range bucket) const override { return own_chunk(bucket); }
+
  private:
   AllReduceOptions options(std::span<std::byte> data, std::string_view what) const {
     return ring_options(context_, data, context_.arena.dtype(), what);

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "libdist/bucket/arena.h"
+#include "libdist/checkpoint/checkpoints.h"
 #include "libdist/group.h"
 #include "libdist/options.h"
 #include "libdist/status.h"

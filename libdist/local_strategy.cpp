@@ -3,6 +3,7 @@
 
 #include "libdist/bucket/bucket.h"
 #include "libdist/check.h"
+#include "libdist/checkpoint/update_state.h"
 
 namespace dist {
 namespace {
@@ -11,6 +12,7 @@ class LocalStrategy final : public Strategy {
  public:
   LocalStrategy(World& world, Arena& arena, Updater updater)
       : trace_(world.trace()),
+        ranks_(world.ranks()),
         arena_(arena),
         tracker_({Bucket{{0, arena.elems().value}, 0, arena.parameter_count()}}),
         updater_(std::move(updater)) {}
@@ -19,7 +21,13 @@ class LocalStrategy final : public Strategy {
   int workers() const override { return 1; }
   int worker() const override { return 0; }
 
-  Status begin() override { return {}; }
+  Status begin() override {
+    if (checkpoint_source_ == nullptr) return {};
+    DIST_TRY(check_alone());
+    DIST_TRY_BECAUSE(checkpoint_source_->read(whole(), 0, arena_.parameters(whole())), "resume");
+    step_ = checkpoint_source_->step();
+    return checkpoint::load_state(*checkpoint_source_, whole(), &updater_, 0);
+  }
 
   void ready(std::size_t index) override { tracker_.ready(index); }
 
@@ -39,15 +47,33 @@ class LocalStrategy final : public Strategy {
 
   Status end() override { return {}; }
 
+  Result<Saving> save() override {
+    DIST_ASSERT(checkpoint_sink_ != nullptr, "save() needs use_checkpoints()");
+    DIST_TRY(check_alone());
+    checkpoint::Snapshot snapshot(step_, 0, 1);
+    checkpoint::add_range(&snapshot, whole(), step_, arena_.parameters(whole()), updater_, 0);
+    checkpoint_sink_->accept(std::move(snapshot));
+    return Saving{step_, 1};
+  }
+
  private:
+  Range whole() const { return {0, arena_.elems().value}; }
+
+  Status check_alone() const {
+    if (ranks_ == 1) return {};
+    return Status::invalid_argument(
+        "none: every rank trains parameters of its own, and a checkpoint holds one set; run one "
+        "rank, or choose another strategy");
+  }
+
   void update() {
     DIST_ASSERT(tracker_.next_full().has_value(),
                 "the step ended before every parameter was ready");
-    const Range whole{0, arena_.elems().value};
+    const auto parameters = arena_.parameters(whole());
     const auto begin = Clock::now();
-    updater_.apply(arena_.parameters(whole), arena_.gradients(whole), 0, 1.0);
+    updater_.apply(parameters, arena_.gradients(whole()), 0, 1.0);
     const auto end = Clock::now();
-    trace_.record(Activity::update, "update", begin, end, Bytes(arena_.parameters(whole).size()));
+    trace_.record(Activity::update, "update", begin, end, Bytes(parameters.size()));
     report_.step = step_++;
     report_.contributors = 1;
     report_.update = end - begin;
@@ -55,6 +81,7 @@ class LocalStrategy final : public Strategy {
   }
 
   Trace& trace_;
+  const int ranks_;
   Arena& arena_;
   BucketTracker tracker_;
   Updater updater_;

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "libdist/checkpoint/snapshot.h"
 #include "libdist/status.h"
 #include "libdist/types.h"
 
@@ -55,6 +56,12 @@ struct ServerReport {
   double imbalance = 0;  ///< elements of the fullest server over the mean of all, on every rank
 };
 
+/// A checkpoint that is being written.
+struct Saving {
+  std::uint64_t step = 0;  ///< steps whose updates it holds
+  int shards = 0;          ///< of so many ranks together
+};
+
 /// One replica's side of the exchange. All calls come from one thread, the training thread.
 class Strategy {
  public:
@@ -98,6 +105,23 @@ class Strategy {
 
   /// Of the server on this rank; counts are zero where there is none.
   virtual ServerReport server_report() const { return {}; }
+
+  /// Between begin() and end(), between two steps, on every rank that trains: the sinks of all
+  /// ranks that own elements are given copies of them, at once or soon. Of sync strategies all
+  /// ranks call it after the same step. See Checkpoints::save().
+  virtual Result<Saving> save() = 0;
+
+  /// Where save() puts what this rank owns, and where begin() takes parameters, the state of the
+  /// update and its versions from; null: nowhere. Before begin(), on every rank alike; both outlive
+  /// the strategy. See Checkpoints::attach().
+  void use_checkpoints(checkpoint::Sink* sink, const checkpoint::Source* source) {
+    checkpoint_sink_ = sink;
+    checkpoint_source_ = source;
+  }
+
+ protected:
+  checkpoint::Sink* checkpoint_sink_ = nullptr;
+  const checkpoint::Source* checkpoint_source_ = nullptr;
 };
 
 }  // namespace dist

@@ -97,6 +97,13 @@ void Updater::apply_sum(std::span<std::byte> parameters,
   }
 }
 
+std::span<std::byte> Updater::state(std::size_t array, Range range) const {
+  DIST_ASSERT(array < state_arrays() && range.begin <= range.end && range.end <= elems_.value,
+              "update: no such state");
+  const auto size = size_of(dtype_);
+  return state_.bytes().subspan(range.begin * size, range.elems() * size);
+}
+
 void Updater::set_learning_rate(double learning_rate) {
   std::visit([&](auto& rule) { rule.learning_rate = learning_rate; }, rule_);
 }

@@ -69,6 +69,11 @@ class Updater {
                  std::span<const std::span<const std::byte>> gradients, std::uint64_t first,
                  double gradient_scale);
 
+  /// Values of state an element has, each in an array of its own.
+  std::size_t state_arrays() const { return state_.bytes().empty() ? 0 : 1; }
+  /// One of these arrays at [range.begin, range.end): raw bytes of dtype. For checkpoints.
+  std::span<std::byte> state(std::size_t array, Range range) const;
+
   /// Memory of the state, touched or not.
   Bytes state_bytes() const { return Bytes(state_.bytes().size()); }
 

@@ -41,7 +41,8 @@ bool carries_piece(Kind kind) {
 }
 
 Direction direction_of(Kind kind) {
-  return kind < Kind::welcome ? Direction::to_server : Direction::to_worker;
+  const bool to_server = kind < Kind::welcome || kind == Kind::save;
+  return to_server ? Direction::to_server : Direction::to_worker;
 }
 
 Status refuse(std::string_view what, std::uint64_t found, std::uint64_t wanted) {
@@ -107,6 +108,8 @@ std::string_view name_of(Kind kind) {
       return "farewell";
     case Kind::failed:
       return "failed";
+    case Kind::save:
+      return "save";
   }
   return "unknown";
 }
@@ -130,7 +133,7 @@ Result<Header> decode(std::span<const std::byte> bytes, const Expectation& expec
   const auto magic = get<std::uint32_t>(bytes, kMagicAt);
   if (magic != kMagic) return refuse("magic", magic, kMagic);
   const auto kind = get<std::uint8_t>(bytes, kKindAt);
-  if (kind < static_cast<int>(Kind::hello) || kind > static_cast<int>(Kind::failed)) {
+  if (kind < static_cast<int>(Kind::hello) || kind > static_cast<int>(Kind::save)) {
     return Status::protocol(fmt::format("parameter-server header: kind {} is unknown", kind));
   }
   Header header;

@@ -34,6 +34,9 @@ enum class Kind : std::uint8_t {
   reply = 7,     ///< a piece's parameters follow; value = staleness of the worker's last push of it
   farewell = 8,  ///< answers bye; the server's last message
   failed = 9,    ///< the server stops; worker = whose fault (or kNobody), code = ErrorCode
+  // Worker to server again.
+  save =
+      10,  ///< worker 0 asks for a checkpoint, with `step` of its steps in it; value = its number
 };
 std::string_view name_of(Kind kind);
 

@@ -107,11 +107,14 @@ class Policy {
   /// update ready.
   void end(int worker);
 
-  /// Updates applied so far.
+  /// Updates applied so far, those before a resume included.
   std::uint64_t version() const { return version_; }
 
   /// The version that the worker was given last.
   std::uint64_t given(int worker) const { return workers_[index(worker)].given; }
+
+  /// The piece comes from a checkpoint in which it had had so many updates. Clocks begin anew.
+  void resume(std::uint64_t version) { version_ = version; }
 
   /// See above.
   std::uint64_t clock(int worker) const { return workers_[index(worker)].clock; }

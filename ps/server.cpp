@@ -76,6 +76,12 @@ std::unique_ptr<Task> Server::make_task(std::shared_ptr<Server> server) {
   return std::make_unique<ServerTask>(std::move(server));
 }
 
+Status Server::use_checkpoints(checkpoint::Sink* sink, const checkpoint::Source* source) {
+  checkpoint_sink_ = sink;
+  if (source == nullptr) return {};
+  return store_->resume(*source).because(name());
+}
+
 void Server::deliver(const Header& header) {
   Peer& peer = peers_.at(header.worker);
   DIST_ASSERT(peer.link == nullptr, "only the worker on this rank is served without transport");
@@ -202,6 +208,9 @@ bool Server::in_turn(const Peer& peer, const Header& header) const {
       // A server without pieces is never asked.
       return between_steps && store_->pieces() != 0 && header.step == peer.step &&
              header.step + (header.value == kFinal ? 1 : 0) == peer.pulls_answered;
+    case Kind::save:
+      return between_steps && peer.worker == 0 && peer.pulls_answered == peer.step + 1 &&
+             header.step == peer.step && checkpoint_sink_ != nullptr;
     case Kind::bye:
       return between_steps;
     default:
@@ -240,6 +249,9 @@ Status Server::handle(Transport& transport, Peer& peer, const Header& header) {
     case Kind::pull:
       peer.pull = Pull{header.step, header.value == kFinal, 0, Clock::now()};
       if (peer.pull->final) stop_contributing(peer);
+      return {};
+    case Kind::save:
+      checkpoint_sink_->accept(store_->snapshot(header.value));
       return {};
     case Kind::bye:
       end(transport, peer);

@@ -48,6 +48,9 @@ class Server {
   /// protocol, or holds others back for longer than the timeout; then it first tells the others.
   static std::unique_ptr<Task> make_task(std::shared_ptr<Server> server);
 
+  /// Before the task is submitted. See Strategy::use_checkpoints().
+  Status use_checkpoints(checkpoint::Sink* sink, const checkpoint::Source* source);
+
   /// The worker on the same rank hands its messages over here, in the order in which it would send
   /// them, and takes the answers; payloads stay in the arena. Called on the progress thread.
   void deliver(const Header& header);
@@ -77,7 +80,8 @@ class Server {
   };
 
   // A worker as the server sees it. The order of its messages is fixed: hello, all pieces' init
-  // (worker 0), pull 0, then for each step all pieces' push and one pull, at last bye.
+  // (worker 0), pull 0, then for each step all pieces' push and one pull, at last bye. Worker 0 may
+  // send saves between steps.
   struct Peer {
     int worker = 0;
     std::unique_ptr<Link> link;  // none for the worker on this rank
@@ -130,6 +134,7 @@ class Server {
   Arena& arena_;
   Staging staging_;  // before store and peers, whose buffers go back to it
   std::unique_ptr<Store> store_;
+  checkpoint::Sink* checkpoint_sink_ = nullptr;
   std::vector<Peer> peers_;
   std::deque<std::size_t> ready_;              // pieces whose update may be applied
   std::vector<std::size_t> replies_in_place_;  // by piece: sends that read its parameters

@@ -89,6 +89,11 @@ ShardMap make_shard_map(std::vector<Bucket> buckets, ShardOptions options) {
   return map;
 }
 
+int ShardMap::owners_below(int server) const {
+  return static_cast<int>(std::count_if(of_server.begin(), of_server.begin() + server,
+                                        [](const auto& owned) { return !owned.empty(); }));
+}
+
 double imbalance(const ShardMap& map) {
   std::vector<std::uint64_t> load(map.of_server.size(), 0);
   for (const Piece& piece : map.pieces) {

@@ -58,6 +58,10 @@ struct ShardMap {
   std::vector<Elems> server_elems;                    ///< size of each server's own memory
 
   int servers() const { return static_cast<int>(of_server.size()); }
+
+  /// How many servers below `server` own something. Only those that do write a shard of a
+  /// checkpoint, and this is its number.
+  int owners_below(int server) const;
 };
 
 /// Divides each bucket nearly evenly over all servers; small ones go to the servers that so far own

@@ -9,6 +9,7 @@
 #include <numeric>
 
 #include "libdist/check.h"
+#include "libdist/checkpoint/update_state.h"
 #include "libdist/memory/reduce.h"
 #include "libdist/plan.h"
 #include "ps/compensation.h"
@@ -245,6 +246,25 @@ Store::Given Store::give(std::size_t at, int worker) {
 
 void Store::end(int worker) {
   for (Entry& entry : entries_) entry.policy.end(worker);
+}
+
+checkpoint::Snapshot Store::snapshot(std::uint64_t step) const {
+  const ShardMap& map = *options_.map;
+  checkpoint::Snapshot copy(step, map.owners_below(options_.server),
+                            map.owners_below(map.servers()));
+  for (std::size_t at = 0; at < entries_.size(); ++at) {
+    checkpoint::add_range(&copy, piece(at).range, entries_[at].policy.version(), parameters(at),
+                          updater_, piece(at).local.begin);
+  }
+  return copy;
+}
+
+Status Store::resume(const checkpoint::Source& source) {
+  for (std::size_t at = 0; at < entries_.size(); ++at) {
+    entries_[at].policy.resume(source.version(piece(at).range));
+    DIST_TRY(checkpoint::load_state(source, piece(at).range, &updater_, piece(at).local.begin));
+  }
+  return {};
 }
 
 std::optional<TimePoint> Store::waiting_since(std::size_t at) const {

@@ -11,6 +11,7 @@
 #include <span>
 #include <vector>
 
+#include "libdist/checkpoint/snapshot.h"
 #include "libdist/memory/mapping.h"
 #include "libdist/status.h"
 #include "libdist/strategy.h"
@@ -95,6 +96,13 @@ class Store {
 
   /// See Policy::end().
   void end(int worker);
+
+  /// A copy of the whole shard as it stands, for the checkpoint of step `step`.
+  checkpoint::Snapshot snapshot(std::uint64_t step) const;
+
+  /// Takes state and versions from a checkpoint; the parameters come from worker 0 as always, who
+  /// has them from the same one. Before the first contribution.
+  Status resume(const checkpoint::Source& source);
 
   /// Since when the oldest contribution to the piece waits, if any does.
   std::optional<TimePoint> waiting_since(std::size_t at) const;

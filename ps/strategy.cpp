@@ -81,6 +81,7 @@ class ParameterServer final : public Strategy {
   Status begin() override {
     DIST_ASSERT(!begun_, "begin() is called once");
     begun_ = true;
+    DIST_TRY_BECAUSE(resume(), rules_.strategy_name);
     if (server_) serving_ = progress_.submit(Server::make_task(server_));
     if (!worker_) return {};
     DIST_TRY(progress_.run(worker_->make_hello()));
@@ -126,12 +127,30 @@ class ParameterServer final : public Strategy {
     return report;
   }
 
+  // Worker 0 has all of its step's parameters, so in sync every server holds exactly that step.
+  Result<Saving> save() override {
+    DIST_ASSERT(worker_ && begun_ && !pulled_ && checkpoint_sink_ != nullptr,
+                "save() needs use_checkpoints(), and a worker between two steps");
+    const auto step = first_step_ + step_;
+    if (worker() == 0) DIST_TRY(progress_.run(worker_->make_save(step_, step)));
+    return Saving{step, map_->owners_below(map_->servers())};
+  }
+
  private:
+  Status resume() {
+    if (server_) DIST_TRY(server_->use_checkpoints(checkpoint_sink_, checkpoint_source_));
+    if (checkpoint_source_ == nullptr) return {};
+    first_step_ = checkpoint_source_->step();
+    const Range whole{0, arena_.elems().value};
+    if (worker() != 0) return {};
+    return checkpoint_source_->read(whole, 0, arena_.parameters(whole)).because("resume");
+  }
+
   Status pull() {
     DIST_ASSERT(worker_ && begun_, "a step needs a worker that has begun");
     DIST_ASSERT(tracker_.step_complete(), "the step ended before every parameter was ready");
     StepReport report;
-    report.step = step_;
+    report.step = first_step_ + step_;
     const auto begin = Clock::now();
     // Only now: the backward pass has read the parameters for the last time.
     const Ticket pull = progress_.submit(worker_->make_pull(step_ + 1, &report.staleness));
@@ -191,9 +210,10 @@ class ParameterServer final : public Strategy {
   std::optional<Ticket> serving_;
   std::vector<Ticket> pushes_;  // of this step
   Bytes bytes_sent_;
-  std::uint64_t step_ = 0;
-  bool pulled_ = false;  // what the next step needs
-  StepReport report_;    // of the step pulled last
+  std::uint64_t step_ = 0;        // since begin()
+  std::uint64_t first_step_ = 0;  // before it, where the job was resumed
+  bool pulled_ = false;           // what the next step needs
+  StepReport report_;             // of the step pulled last
   bool begun_ = false;
   bool ended_ = false;
 };

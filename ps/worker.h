@@ -74,6 +74,9 @@ class Worker : public std::enable_shared_from_this<Worker> {
   std::unique_ptr<Task> make_pull(std::uint64_t step, std::uint64_t* staleness);
   /// The same with everything in them that other workers still push; this one pushes no more.
   std::unique_ptr<Task> make_final_pull(std::uint64_t step);
+  /// Worker 0: asks all servers for a checkpoint; `step` steps of this worker are in it, `number`
+  /// is its own. Ends when the question has left.
+  std::unique_ptr<Task> make_save(std::uint64_t step, std::uint64_t number);
   /// Says that this worker has ended.
   std::unique_ptr<Task> make_bye();
 

@@ -99,6 +99,28 @@ class Initialise final : public Exchange {
   }
 };
 
+class Save final : public Exchange {
+ public:
+  Save(std::shared_ptr<Worker> worker, std::uint64_t step, std::uint64_t number)
+      : Exchange(std::move(worker), Activity::send, fmt::format("save of step {}", number)),
+        step_(step),
+        number_(number) {}
+
+ private:
+  void start(Transport& transport) override {
+    for (int server = 0; server < map().servers(); ++server) {
+      if (map().of_server[static_cast<std::size_t>(server)].empty()) continue;
+      Header header = worker_->header(Kind::save);
+      header.step = step_;
+      header.value = number_;
+      send(transport, server, header);
+    }
+  }
+
+  const std::uint64_t step_;
+  const std::uint64_t number_;
+};
+
 class Push final : public Exchange {
  public:
   Push(std::shared_ptr<Worker> worker, std::size_t bucket, std::uint64_t step)
@@ -290,6 +312,9 @@ std::unique_ptr<Task> Worker::make_pull(std::uint64_t step, std::uint64_t* stale
 }
 std::unique_ptr<Task> Worker::make_final_pull(std::uint64_t step) {
   return std::make_unique<Pull>(shared_from_this(), step, true, nullptr);
+}
+std::unique_ptr<Task> Worker::make_save(std::uint64_t step, std::uint64_t number) {
+  return std::make_unique<Save>(shared_from_this(), step, number);
 }
 std::unique_ptr<Task> Worker::make_bye() {
   return std::make_unique<Greeting>(shared_from_this(), Kind::bye, Kind::farewell);

@@ -86,7 +86,7 @@ TEST_CASE("golden bytes") {
 }
 
 TEST_CASE("what was encoded is decoded") {
-  for (const auto kind : {Kind::hello, Kind::pull, Kind::bye}) {
+  for (const auto kind : {Kind::hello, Kind::pull, Kind::bye, Kind::save}) {
     const Header header{.kind = kind, .worker = 3, .step = 5, .value = 9};
     REQUIRE(decode(encode(header), expectation(Direction::to_server)).value() == header);
   }
@@ -137,8 +137,8 @@ TEST_CASE("a header that cannot be is a protocol error") {
   refused(header, "piece is 1, expected 0");
   header = {.kind = Kind::failed, .worker = 4};
   refused(header, "worker is 4", Direction::to_worker);
-  header = {.kind = static_cast<Kind>(10), .worker = 3};
-  refused(header, "kind 10 is unknown");
+  header = {.kind = static_cast<Kind>(11), .worker = 3};
+  refused(header, "kind 11 is unknown");
   header.kind = static_cast<Kind>(0);
   refused(header, "kind 0 is unknown");
   header = {.kind = Kind::failed, .code = static_cast<ErrorCode>(99), .worker = 3};

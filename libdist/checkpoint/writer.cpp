@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "libdist/checkpoint/writer.h"
+
+#include <fmt/format.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <utility>
+
+namespace dist::checkpoint {
+namespace {
+
+constexpr Duration kPoll = std::chrono::milliseconds(10);
+constexpr int kNice = 10;
+
+// Of the calling thread; Linux counts niceness by thread.
+void lower_priority() {
+  static_cast<void>(::setpriority(PRIO_PROCESS, static_cast<id_t>(::gettid()), kNice));
+}
+
+}  // namespace
+
+Writer::Writer(Directory directory, Layout layout, WriterOptions options)
+    : directory_(std::move(directory)), layout_(std::move(layout)), options_(options) {
+  thread_ = std::thread([this] { loop(); });
+}
+
+Writer::~Writer() {
+  {
+    const Lock lock(mutex_);
+    stopping_ = true;
+  }
+  work_.notify_one();
+  thread_.join();
+}
+
+void Writer::accept(Snapshot snapshot) {
+  {
+    const Lock lock(mutex_);
+    snapshots_.push_back(std::move(snapshot));
+  }
+  work_.notify_one();
+}
+
+void Writer::commit(Contents contents) {
+  {
+    const Lock lock(mutex_);
+    commits_.push_back({std::move(contents), Clock::now() + options_.timeout});
+  }
+  work_.notify_one();
+}
+
+Status Writer::wait() {
+  Lock lock(mutex_);
+  done_.wait(lock, [this] { return idle(); });
+  return std::exchange(failure_, {});
+}
+
+// Own shards go first: others wait for them, and this rank's commits too.
+void Writer::loop() {
+  lower_priority();
+  Lock lock(mutex_);
+  while (!stopping_) {
+    if (!snapshots_.empty()) {
+      write_next(lock);
+    } else if (!commits_.empty()) {
+      commit_next(lock);
+    } else {
+      work_.wait(lock);
+    }
+    if (idle()) done_.notify_all();
+  }
+}
+
+void Writer::write_next(Lock& lock) {
+  const Snapshot snapshot = std::move(snapshots_.front());
+  snapshots_.pop_front();
+  working_ = true;
+  lock.unlock();
+  const Status outcome = write(snapshot);
+  lock.lock();
+  working_ = false;
+  if (failure_.ok()) failure_ = outcome;
+}
+
+Status Writer::write(const Snapshot& snapshot) {
+  const Status outcome = directory_.write_shard(layout_, snapshot);
+  if (!outcome.ok()) directory_.give_up_shard(snapshot);
+  return outcome.because(
+      fmt::format("checkpoint of step {}: shard {}", snapshot.step(), snapshot.shard()));
+}
+
+void Writer::commit_next(Lock& lock) {
+  const Commit& commit = commits_.front();  // only this thread takes it away
+  lock.unlock();
+  const auto outcome = complete(commit);
+  lock.lock();
+  if (outcome.ok() && !*outcome) {
+    work_.wait_for(lock, kPoll);
+    return;
+  }
+  if (failure_.ok() && !outcome.ok()) {
+    failure_ = outcome.status().because(fmt::format("checkpoint of step {}", commit.contents.step));
+  }
+  commits_.pop_front();
+}
+
+// Whether it is; an error when it never will be.
+Result<bool> Writer::complete(const Commit& commit) {
+  const Contents& contents = commit.contents;
+  auto ready = directory_.shards_complete(contents);
+  if (ready.ok() && !*ready && Clock::now() > commit.deadline) {
+    ready = Status::timed_out(fmt::format(
+        "{}: not all of its {} shards came within {} s; do all ranks see this directory?",
+        directory_.path(), contents.shards,
+        std::chrono::duration<double>(options_.timeout).count()));
+  }
+  if (ready.ok() && *ready) {
+    const auto committed = directory_.commit(layout_, contents);
+    if (committed.ok()) {
+      DIST_TRY_BECAUSE(directory_.prune(options_.keep), "older ones");
+      return true;
+    }
+    ready = committed.status();
+  }
+  if (!ready.ok()) directory_.discard(contents.step);
+  return ready;
+}
+
+}  // namespace dist::checkpoint

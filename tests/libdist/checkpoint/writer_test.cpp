@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+// Ranks that write one checkpoint side by side, in the background.
+#include "libdist/checkpoint/writer.h"
+
+#include <filesystem>
+
+#include "tests/libdist/checkpoint/example.h"
+#include "tests/support/catch.h"
+#include "tests/support/scratch.h"
+
+namespace {
+
+using namespace dist;
+using namespace dist::checkpoint;
+
+struct Job {
+  explicit Job(Duration timeout = std::chrono::seconds(30)) {
+    Directory directory(*files, scratch.path("checkpoints"), 5);
+    REQUIRE_OK(directory.prepare());
+    for (int rank = 0; rank < 2; ++rank) {
+      ranks.push_back(std::make_unique<Writer>(directory, test::example_layout(),
+                                               WriterOptions{.keep = 2, .timeout = timeout}));
+    }
+  }
+
+  Directory directory() { return {*files, scratch.path("checkpoints"), 5}; }
+
+  // The step of the newest, all values of which are its own.
+  std::uint64_t load() {
+    std::vector<std::string> damaged;
+    auto reader = test::open_newest(*files, directory(), &damaged).value();
+    REQUIRE(reader != nullptr);
+    REQUIRE_OK(reader->fit(test::example_layout()));
+    REQUIRE_OK(test::check_example(*reader, reader->step()));
+    return reader->step();
+  }
+
+  test::ScratchFolder scratch;
+  const std::unique_ptr<FileSystem> files = make_system_files();
+  std::vector<std::unique_ptr<Writer>> ranks;
+};
+
+TEST_CASE(
+    "a checkpoint is complete when all ranks have written, in whatever order they are asked") {
+  Job job;
+  for (std::uint64_t step = 1; step <= 4; ++step) {
+    if (step % 2 == 0) job.ranks[0]->commit({step, 2, {}, {}});
+    job.ranks[1]->accept(test::example_snapshot(step, 1, 2));
+    job.ranks[0]->accept(test::example_snapshot(step, 0, 2));
+    if (step % 2 == 1) job.ranks[0]->commit({step, 2, {}, {}});
+    for (auto& rank : job.ranks) REQUIRE_OK(rank->wait());
+    CHECK(job.load() == step);
+  }
+  CHECK(job.directory().list().value() == std::vector<Name>{{4, 0}, {3, 0}});
+}
+
+TEST_CASE("a shard that never comes is waited for until the timeout") {
+  Job job(std::chrono::milliseconds(50));
+  job.ranks[0]->accept(test::example_snapshot(1, 0, 2));
+  job.ranks[0]->commit({1, 2, {}, {}});
+  const Status late = job.ranks[0]->wait();
+  CHECK(late.code() == ErrorCode::timed_out);
+  CHECK(late.message().find("checkpoint of step 1 -> ") == 0);
+  CHECK(late.message().find("not all of its 2 shards came") != std::string::npos);
+  REQUIRE_OK(job.ranks[0]->wait());  // told once
+  CHECK(std::filesystem::is_empty(job.scratch.path("checkpoints")));
+}
+
+TEST_CASE("a rank that cannot write says why, and rank 0 does not wait for it") {
+  Job job;
+  // A directory stands where its file should go.
+  const auto files = make_system_files();
+  const auto working = job.scratch.path("checkpoints/.step-000001-0000000000000005");
+  REQUIRE_OK(files->make_directory(working));
+  REQUIRE_OK(files->make_directory(working + "/shard-1.part"));
+  job.ranks[0]->commit({1, 2, {}, {}});
+  job.ranks[0]->accept(test::example_snapshot(1, 0, 2));
+  job.ranks[1]->accept(test::example_snapshot(1, 1, 2));
+  const auto story = job.ranks[1]->wait().message();
+  CHECK(story == "checkpoint of step 1: shard 1 -> cannot create " + working +
+                     "/shard-1.part: Is a directory");
+  CHECK(job.ranks[0]->wait().message() ==
+        "checkpoint of step 1 -> shard 1 of 2 could not be written; its rank says why");
+  // The next one is well.
+  for (int rank : {0, 1}) {
+    job.ranks[static_cast<std::size_t>(rank)]->accept(test::example_snapshot(2, rank, 2));
+  }
+  job.ranks[0]->commit({2, 2, {}, {}});
+  for (auto& rank : job.ranks) REQUIRE_OK(rank->wait());
+  CHECK(job.load() == 2);
+}
+
+TEST_CASE("a writer that goes gives up what waits and leaves no thread") {
+  const auto threads = [] {
+    const auto tasks = std::filesystem::directory_iterator("/proc/self/task");
+    return std::distance(std::filesystem::begin(tasks), std::filesystem::end(tasks));
+  };
+  const auto before = threads();
+  {
+    Job job;
+    CHECK(threads() == before + 2);
+    job.ranks[0]->commit({1, 2, {}, {}});
+  }
+  CHECK(threads() == before);
+}
+
+}  // namespace
