@@ -49,7 +49,9 @@ std::uint64_t layout_hash(const Arena& arena, const Options& options, const Upda
   }
   std::visit(
       [&]<typename Rule>(const Rule& chosen) {
-        hash.real(chosen.learning_rate).real(chosen.weight_decay);
+        if constexpr (requires { chosen.learning_rate; }) {
+          hash.real(chosen.learning_rate).real(chosen.weight_decay);
+        }
         if constexpr (requires { chosen.momentum; }) hash.real(chosen.momentum);
       },
       rule);
@@ -79,6 +81,7 @@ class RingStrategy final : public Strategy {
  public:
   RingStrategy(World& world, Arena& arena, Updater updater)
       : progress_(world.progress()),
+        order_(world.operation_order()),
         trace_(world.trace()),
         log_(world.log()),
         options_(world.options()),
@@ -132,6 +135,12 @@ class RingStrategy final : public Strategy {
 
   Status join() override {
     DIST_ASSERT(exchange_ != nullptr, "join() before begin()");
+    if (!updater_.updates_parameters()) {
+      return Status::invalid_argument(
+          "ring: with the rule mean-gradient join() cannot keep this rank's parameters up to date, "
+          "its program updates them; give the strategy an update rule, or go on with gradients of "
+          "zero");
+    }
     exchange_->join();
     for (bool others = true; others; ++step_) {
       StepReport report;
@@ -182,7 +191,7 @@ class RingStrategy final : public Strategy {
   // All ranks decide alike: by their options, which check_layouts() has compared, by what they
   // gather here, and together.
   Status choose_exchange() {
-    const ExchangeContext context{progress_, trace_, options_, arena_, buckets_, updater_};
+    const ExchangeContext context{progress_, order_, trace_, options_, arena_, buckets_, updater_};
     if (shares_memory(options_, progress_.transport(), arena_)) {
       const auto hosts = find_hosts(options_.rank, options_.ranks, options_.ranks_per_host,
                                     [this](auto words) { return sum_words(words, "hosts"); });
@@ -244,6 +253,7 @@ class RingStrategy final : public Strategy {
   }
 
   Progress& progress_;
+  OperationOrder& order_;
   Trace& trace_;
   const Log& log_;
   const Options& options_;
@@ -313,6 +323,11 @@ Result<std::unique_ptr<Strategy>> make_strategy(World& world, Arena& arena, Upda
         options.algorithm));
   }
   DIST_TRY(check_compression(options));
+  if (options.shard_optimizer && !updates_parameters(rule)) {
+    return Status::invalid_argument(
+        "ring: shard-optimizer leaves every rank the gradient of its chunk only, but the rule "
+        "mean-gradient wants all of it; switch shard-optimizer off or choose an update rule");
+  }
   auto updater = Updater::create(rule, arena.elems(), arena.dtype(), arena.alias_window());
   DIST_TRY_BECAUSE(updater, "ring");
   return std::unique_ptr<Strategy>(

@@ -8,7 +8,8 @@ include(GNUInstallDirs)
 set(DIST_PUBLIC_HEADERS
   libdist/check.h libdist/dist.h libdist/group.h libdist/log.h libdist/options.h libdist/plan.h libdist/progress.h libdist/status.h
   libdist/strategy.h libdist/trace.h libdist/types.h libdist/update.h libdist/work.h libdist/world.h
-  libdist/bucket/arena.h libdist/checkpoint/checkpoints.h libdist/checkpoint/snapshot.h libdist/memory/mapping.h libdist/transport/transport.h)
+  libdist/bucket/arena.h libdist/bucket/arrival_order.h libdist/checkpoint/checkpoints.h libdist/checkpoint/snapshot.h
+  libdist/memory/mapping.h libdist/transport/transport.h)
 
 install(FILES ${DIST_GENERATED_INCLUDE}/dist/dist.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/dist)
 foreach(header IN LISTS DIST_PUBLIC_HEADERS)
@@ -19,6 +20,16 @@ endforeach()
 install(TARGETS dist EXPORT distTargets
         LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
         ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+
+# The component libtorch: its own targets file, so that dist::dist needs no LibTorch.
+if(TARGET dist_libtorch)
+  install(FILES ${DIST_GENERATED_INCLUDE}/dist/libtorch.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/dist)
+  install(FILES libdist/libtorch/libtorch.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/dist/libdist/libtorch)
+  install(TARGETS dist_libtorch EXPORT distLibtorchTargets
+          LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
+          ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+  install(EXPORT distLibtorchTargets NAMESPACE dist:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/dist)
+endif()
 
 foreach(program IN ITEMS distrun train_cnn scaling)
   if(TARGET ${program})

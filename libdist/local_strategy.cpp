@@ -71,7 +71,10 @@ class LocalStrategy final : public Strategy {
                 "the step ended before every parameter was ready");
     const auto parameters = arena_.parameters(whole());
     const auto begin = Clock::now();
-    updater_.apply(parameters, arena_.gradients(whole()), 0, 1.0);
+    // The mean of one is itself.
+    if (updater_.updates_parameters()) {
+      updater_.apply(parameters, arena_.gradients(whole()), 0, 1.0);
+    }
     const auto end = Clock::now();
     trace_.record(Activity::update, "update", begin, end, Bytes(parameters.size()));
     report_.step = step_++;

@@ -96,7 +96,8 @@ class Strategy {
 
   /// Uneven data: this worker has none left, others may. Comes between two steps, in place of the
   /// next one; end() follows. Stands by without contributing (means are over those who do) until no
-  /// worker has data; then all workers hold the same parameters.
+  /// worker has data; then all workers hold the same parameters. Refused with the rule
+  /// mean-gradient, where programs update parameters themselves.
   virtual Status join() = 0;
 
   /// The training loop is over: says so to the others and waits until they need this rank no more.

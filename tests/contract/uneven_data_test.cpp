@@ -156,6 +156,16 @@ TEST_CASE("with uneven data too, ring and synchronous parameter server have the 
   }
 }
 
+TEST_CASE("a program that updates parameters itself cannot leave that to join()") {
+  test::run_ranks("shm", 2, [](World& world) {
+    auto arena = Arena::create({{"a", Elems(1)}}).value();
+    const auto strategy = make_strategy("ring", world, arena, MeanGradient{}).value();
+    expect_ok(strategy->begin());
+    expect(strategy->join().code() == ErrorCode::invalid_argument, "refused");
+    expect_ok(strategy->end());
+  });
+}
+
 TEST_CASE("asynchronous: who has no more data ends with what the others still push") {
   for (const auto& transport : test::kThreadTransports) {
     for (const auto placement : {Placement::colocated, Placement::dedicated}) {
