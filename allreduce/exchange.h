@@ -54,6 +54,7 @@ class Exchange {
   /// From the next step on this rank takes part without contributing: its gradients are the neutral
   /// ones, and the mean is over the others. Where nobody contributes, a step changes nothing.
   virtual void join() = 0;
+
   /// After begin(): the part of a bucket whose state of the update is kept here.
   virtual Range updated(Range bucket) const = 0;
 

@@ -22,7 +22,8 @@ int run(int argc, char** argv) {
   if (!options.ok()) return fail(place->rank == 0 ? options.status().message() : "");
   if (!options->has_value()) return 0;  // --help was printed
   const auto outcome = train::run_session(**std::move(options));
-  return outcome.exit_code == 0 ? 0 : fail(outcome.error);
+  if (outcome.exit_code != 0) fail(outcome.error);
+  return outcome.exit_code;
 }
 
 }  // namespace

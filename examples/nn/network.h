@@ -78,6 +78,10 @@ class Network {
     return forward(batch, mode, [](std::size_t) {});
   }
 
+  /// After bind(): the next train forward is number `step` (from 0) of its run, so that dropout
+  /// draws what it would have drawn there.
+  virtual void resume_at(std::uint64_t /*step*/) {}
+
   /// Gradients of the mean loss of the last train forward; overwrites the bound gradients. Calls
   /// ready(i), i an index into parameters(), once a parameter as soon as its gradient is final:
   /// ascending i.

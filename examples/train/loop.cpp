@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 
 namespace train {
@@ -17,25 +18,33 @@ double milliseconds(dist::Duration duration) {
 class Loop {
  public:
   Loop(const TrainOptions& options, Replica& replica, dist::World& world)
-      : options_(options), replica_(replica), world_(world) {}
+      : options_(options),
+        replica_(replica),
+        world_(world),
+        first_(replica.saver ? replica.saver->first_step() : 0) {}
 
   Status run() {
     const std::int64_t steps = options_.warmup + options_.steps;
     step_began_ = dist::Clock::now();
-    for (std::int64_t step = 0; step < steps; ++step) {
+    measured_.steps = first_;
+    for (std::int64_t step = first_; step < steps; ++step) {
       const double loss = forward(step);
-      if (step > 0) DIST_TRY_BECAUSE(finish_step(step - 1), fmt::format("step {}", step - 1));
+      if (step > first_) DIST_TRY_BECAUSE(finish_step(step - 1), fmt::format("step {}", step - 1));
+      if (measured_.stopped) break;
       note_loss(step, loss);
       backward();
       if (step < steps - 1) note_time(step);
     }
-    DIST_TRY_BECAUSE(finish_step(steps - 1), fmt::format("step {}", steps - 1));
-    note_time(steps - 1);
+    if (!measured_.stopped && first_ < steps) {
+      DIST_TRY_BECAUSE(finish_step(steps - 1), fmt::format("step {}", steps - 1));
+      note_time(steps - 1);
+    }
     finish();
     return {};
   }
 
   Measurements take() { return std::move(measured_); }
+  std::int64_t steps() const { return measured_.steps; }
 
  private:
   // Starts while the parameters of the step before are still on their way. What fails there is told
@@ -43,7 +52,7 @@ class Loop {
   double forward(std::int64_t step) {
     const dist::TraceScope scope(world_.trace(), dist::Activity::compute, "forward");
     return replica_.network->forward(replica_.batch(step), nn::Mode::train, [&](std::size_t p) {
-      if (step > 0 && awaited_.ok()) awaited_ = replica_.strategy->await(p);
+      if (step > first_ && awaited_.ok()) awaited_ = replica_.strategy->await(p);
     });
   }
 
@@ -57,6 +66,11 @@ class Loop {
     auto report = replica_.strategy->finish_step();
     DIST_TRY(report);
     if (step >= options_.warmup) count(*report);
+    measured_.steps = step + 1;
+    if (!replica_.saver) return {};
+    const auto stop = replica_.saver->after_step(step, replica_);
+    DIST_TRY(stop);
+    measured_.stopped = *stop && measured_.steps < options_.warmup + options_.steps;
     return {};
   }
 
@@ -74,7 +88,7 @@ class Loop {
   }
 
   void note_loss(std::int64_t step, double loss) {
-    if (step == 0) measured_.loss_first = loss;
+    if (step == first_) measured_.loss_first = loss;
     measured_.loss_last = loss;
   }
 
@@ -100,7 +114,7 @@ class Loop {
 
   // Sums become means a step.
   void finish() {
-    const auto steps = static_cast<double>(options_.steps);
+    const auto steps = static_cast<double>(std::max<std::size_t>(measured_.step_ms.size(), 1));
     measured_.exposed_ms /= steps;
     measured_.exposed_bound_ms /= steps;
     measured_.busy_ms /= steps;
@@ -126,6 +140,7 @@ class Loop {
   const TrainOptions& options_;
   Replica& replica_;
   dist::World& world_;
+  const std::int64_t first_;  // step; those before it are in the checkpoint
   dist::TimePoint step_began_;
   Status awaited_;
   Measurements measured_;
@@ -138,9 +153,12 @@ dist::Result<Measurements> run_training(const TrainOptions& options, Replica& re
   DIST_TRY_BECAUSE(replica.strategy->begin(), "before the first step");
   const auto sent_before = world.progress().counters().sent;
   Loop loop(options, replica, world);
-  if (replica.trains()) DIST_TRY(loop.run());
-  DIST_TRY_BECAUSE(replica.strategy->end(), "after the last step");
+  Status outcome = replica.trains() ? loop.run() : Status();
+  if (outcome.ok()) outcome = replica.strategy->end().because("after the last step");
+  if (!outcome.ok() && replica.saver) return replica.saver->with_loss(outcome, loop.steps());
+  DIST_TRY(outcome);
   Measurements measured = loop.take();
+  if (replica.saver) measured.saved = replica.saver->finish();
   if (!replica.trains()) {
     measured.bytes_sent_per_step =
         static_cast<double>((world.progress().counters().sent - sent_before).value) /

@@ -24,11 +24,15 @@ struct Measurements {
   double memory_saved_bytes = 0;  ///< a rank; StepReport::memory_saved
   double loss_first = 0;          ///< of the very first step, warm-up included
   double loss_last = 0;
+  std::int64_t steps = 0;             ///< in the parameters, those before a resume included
+  dist::Status saved;                 ///< why the last checkpoint is not there, or ok
+  bool stopped = false;               ///< told to end before the last step
   std::vector<nn::LayerTime> layers;  ///< mean a step; empty unless a profile was asked for
 };
 
 /// Trains options.warmup + options.steps steps, or serves until the workers are done. All ranks
-/// call it; returns after strategy->end(). Errors carry the step and the strategy's story.
+/// call it; returns after strategy->end(). A run that resumes begins at its checkpoint's step, one
+/// that is told to end leaves early. Errors carry the step and the strategy's story.
 dist::Result<Measurements> run_training(const TrainOptions& options, Replica& replica,
                                         dist::World& world);
 

@@ -99,6 +99,22 @@ void add_report_options(CLI::App& app, TrainOptions* o) {
   app.add_flag("--progress", o->progress, "One line a step, from rank 0");
 }
 
+void add_checkpoint_options(CLI::App& app, TrainOptions* o) {
+  auto* const directory = app.add_option(
+      "--checkpoint", o->checkpoint,
+      "Directory of checkpoints, which all ranks see; one is written at the end, and at SIGTERM, "
+      "which then ends the run with exit code 75");
+  app.add_option("--checkpoint-every", o->checkpoint_every, "Also after every so many steps")
+      ->check(CLI::Range(std::int64_t{1}, kMostSteps))
+      ->needs(directory);
+  app.add_option("--checkpoint-keep", o->checkpoint_keep, "Complete checkpoints that stay")
+      ->check(CLI::Range(1, 1 << 20))
+      ->needs(directory)
+      ->capture_default_str();
+  app.add_flag("--resume", o->resume, "Go on from the newest checkpoint; anew where there is none")
+      ->needs(directory);
+}
+
 constexpr const char* kAbout =
     "Trains an image network on synthetic ImageNet, data-parallel: alone, under mpirun -n N, or\n"
     "under distrun -n N. Reports\n"
@@ -152,6 +168,7 @@ dist::Result<std::optional<TrainOptions>> parse_options(int argc, const char* co
   add_training_options(app, &options);
   add_world_options(app, &texts);
   add_report_options(app, &options);
+  add_checkpoint_options(app, &options);
   auto world = dist::Options::from_environment(argc, argv);
   DIST_TRY(world);
   options.world = *std::move(world);

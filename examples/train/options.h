@@ -27,11 +27,15 @@ struct TrainOptions {
   bool deterministic = false;
   bool describe = false;
   bool progress = false;
-  std::string json;             ///< the record is appended here
-  std::string profile;          ///< layer times of this run are written here
-  std::string save_parameters;  ///< rank 0's parameters are written here after the last step
-  std::string replay_profile;   ///< layer times that the backend replay plays
-  double replay_step_ms = 0;    ///< forward + backward of the replay; 0: as in its profile
+  std::string json;                   ///< the record is appended here
+  std::string profile;                ///< layer times of this run are written here
+  std::string save_parameters;        ///< rank 0's parameters are written here after the last step
+  std::string checkpoint;             ///< directory of checkpoints; empty: none
+  std::int64_t checkpoint_every = 0;  ///< steps; 0: at the end and at SIGTERM alone
+  int checkpoint_keep = 2;            ///< complete ones that stay
+  bool resume = false;                ///< go on from the newest
+  std::string replay_profile;         ///< layer times that the backend replay plays
+  double replay_step_ms = 0;          ///< forward + backward of the replay; 0: as in its profile
 
   dist::Options world;       ///< the environment, overlaid by the command line
   std::string command_line;  ///< as typed, for the record

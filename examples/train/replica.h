@@ -9,6 +9,7 @@
 
 #include "examples/data/synthetic.h"
 #include "examples/nn/network.h"
+#include "examples/train/checkpoint.h"
 #include "examples/train/options.h"
 
 namespace train {
@@ -18,6 +19,7 @@ namespace train {
 struct Replica {
   std::unique_ptr<dist::Arena> arena;
   std::unique_ptr<nn::Network> network;
+  std::unique_ptr<Saver> saver;  ///< null without --checkpoint; the strategy uses it
   std::unique_ptr<dist::Strategy> strategy;
   std::vector<nn::data::Samples> batches;  ///< step s trains on batches[s % size]; empty: replay
   int worker = 0;                          ///< -1 on a rank that only serves

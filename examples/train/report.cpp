@@ -160,9 +160,9 @@ dist::Result<Report> make_report(const TrainOptions& options, const Replica& rep
   auto histogram = sum_histograms(replica, static_cast<std::size_t>(histogram_length), world);
   DIST_TRY(histogram);
   report.staleness = *std::move(histogram);
-  if (measured.step_ms.empty()) return report;  // this rank only serves
-  report.images_per_second =
-      static_cast<double>(options.batch * report.workers * options.steps) / slowest_s;
+  if (measured.step_ms.empty()) return report;  // this rank only serves, or was stopped at once
+  report.images_per_second = static_cast<double>(options.batch * report.workers) *
+                             static_cast<double>(measured.step_ms.size()) / slowest_s;
   report.images_per_second_se = report.images_per_second * relative_error(measured.step_ms);
   report.step_ms_median = median(measured.step_ms);
   report.exposed_ms = measured.exposed_ms;

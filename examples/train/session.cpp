@@ -13,6 +13,7 @@
 #include "examples/train/machine.h"
 #include "examples/train/parameters.h"
 #include "examples/train/report.h"
+#include "examples/train/termination.h"
 
 namespace train {
 namespace {
@@ -94,12 +95,22 @@ Status publish(const TrainOptions& options, const Replica& replica, const Measur
   return {};
 }
 
+Outcome stopped(const TrainOptions& options, const Measurements& measured) {
+  if (options.world.rank != 0) return {kStoppedExitCode, ""};
+  return {kStoppedExitCode,
+          fmt::format("stopped by SIGTERM after {} steps, which are saved: go on with --resume",
+                      measured.steps)};
+}
+
 Outcome train_together(TrainOptions options, const nn::Graph& graph, dist::World& world) {
   auto replica = [&]() -> dist::Result<Replica> {
     DIST_TRY(check_files(options));
     return make_replica(&options, graph, world);
   }();
   if (auto made = agree(options, replica.status(), world); made.exit_code != 0) return made;
+  auto saver = Saver::open(options, *replica, world);
+  if (auto opened = agree(options, saver.status(), world); opened.exit_code != 0) return opened;
+  replica->saver = *std::move(saver);
   const Status ready = make_ready(options, *replica);
   if (auto all = agree(options, ready, world); all.exit_code != 0) return all;
   auto measured = run_training(options, *replica, world);
@@ -108,7 +119,11 @@ Outcome train_together(TrainOptions options, const nn::Graph& graph, dist::World
   if (!report.ok()) return own_story(options, report.status());
   const Status published =
       world.rank() == 0 ? publish(options, *replica, *measured, *report) : Status();
-  return agree(options, published, world);  // nobody leaves while rank 0 may still fail
+  // Nobody leaves while rank 0 may still fail.
+  auto outcome = agree(options, published, world);
+  if (outcome.exit_code == 0) outcome = agree(options, measured->saved, world);
+  if (outcome.exit_code == 0 && measured->stopped) return stopped(options, *measured);
+  return outcome;
 }
 
 }  // namespace
@@ -121,6 +136,7 @@ Outcome run_session(TrainOptions options) {
     if (options.world.rank == 0) std::fputs(nn::models::describe(*graph).c_str(), stdout);
     return {};
   }
+  if (!options.checkpoint.empty()) note_termination();
   auto world = dist::World::open(options.world);
   if (!world.ok()) return cannot_join(options, world.status());
   options.world.rank = world->rank();

@@ -10,7 +10,7 @@
 namespace train {
 
 /// How a run ended. A failure that all ranks share is told by one of them: the others have an exit
-/// code of 1 and nothing to say.
+/// code of 1 and nothing to say. So it is when a run is told to end: exit code kStoppedExitCode.
 struct Outcome {
   int exit_code = 0;
   std::string error;

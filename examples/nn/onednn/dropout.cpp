@@ -65,6 +65,8 @@ class DropoutOperation final : public Operation {
     run(forward_, stream);
   }
 
+  void resume_at(std::uint64_t step) override { step_ = step; }
+
  private:
   double rate_;
   std::uint64_t seed_, node_, count_;

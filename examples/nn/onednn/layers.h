@@ -83,6 +83,7 @@ class Operation {
   /// Called once; makes the lists of steps that the rest runs.
   virtual void bind(const Tensors& tensors) = 0;
   virtual void forward(dnnl::stream& stream, Mode mode);
+  virtual void resume_at(std::uint64_t /*step*/) {}        ///< See Network::resume_at().
   virtual void backward_parameters(dnnl::stream& stream);  ///< Gradients by the parameters.
   virtual void backward_inputs(dnnl::stream& stream);      ///< Gradients by the inputs.
 

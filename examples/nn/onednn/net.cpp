@@ -123,6 +123,10 @@ class OneDnnNetwork final : public Network {
     return {};
   }
 
+  void resume_at(std::uint64_t step) override {
+    for (const OperationPtr& operation : operations_) operation->resume_at(step);
+  }
+
   double forward(const Batch& batch, Mode mode,
                  const std::function<void(std::size_t)>& await) override {
     DIST_ASSERT(buffer_.data() != nullptr, "forward before bind");

@@ -28,6 +28,8 @@ class DropoutOperation final : public Operation<T> {
     for (std::int64_t i = 0; i < count_; ++i) t.dx[0].put(i, t.dy[i] * factor(i));
   }
 
+  void resume_at(std::uint64_t step) override { step_ = step; }
+
  private:
   T factor(std::int64_t i) const {
     if (rate_ == 0) return T(1);

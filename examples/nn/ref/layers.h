@@ -50,6 +50,8 @@ class Operation {
   virtual ~Operation() = default;
   virtual void forward(const Tensors<T>& t, Mode mode) = 0;
   virtual void backward(const Tensors<T>& t) = 0;
+  /// See Network::resume_at().
+  virtual void resume_at(std::uint64_t /*step*/) {}
 };
 
 template <typename T>

@@ -122,6 +122,10 @@ class RefNetwork final : public Network {
     }
   }
 
+  void resume_at(std::uint64_t step) override {
+    for (std::size_t i = 1; i < operations_.size(); ++i) operation(i).resume_at(step);
+  }
+
   std::vector<double> plain_parameter(std::size_t i) const override {
     return {parameter_values_[i].begin(), parameter_values_[i].end()};
   }
