@@ -93,6 +93,12 @@ Status parse_staleness(std::string_view text, std::uint64_t* out) {
                            fmt::format("'{}' is neither 'unlimited' nor a number of steps", text));
 }
 
+Status parse_threads(std::string_view text, int* out) {
+  if (text != "auto") return parse_number(text, 0, out);
+  *out = kAutomatic;
+  return {};
+}
+
 Status parse_lambda(std::string_view text, double* out) {
   constexpr double kMost = 1e6;
   DIST_TRY(parse_number(text, 0.0, out));
@@ -212,6 +218,14 @@ const auto kEntries = std::to_array<Entry>({
      [](std::string_view t, Options* o) { return parse_staleness(t, &o->staleness); },
      [](const Options& o) {
        return o.staleness == kUnlimitedStaleness ? "unlimited" : fmt::format("{}", o.staleness);
+     }},
+    {"priority", "1: parameters that the forward pass needs first travel first; 0: in order",
+     [](std::string_view t, Options* o) { return parse_flag(t, &o->priority); },
+     [](const Options& o) { return std::string(o.priority ? "1" : "0"); }},
+    {"server-threads", "of each server beside its progress thread, or auto: cores a rank, less one",
+     [](std::string_view t, Options* o) { return parse_threads(t, &o->server_threads); },
+     [](const Options& o) {
+       return o.server_threads == kAutomatic ? "auto" : fmt::format("{}", o.server_threads);
      }},
     {"backup-workers", "sync-ps: a step drops the last so many contributions and waits for none",
      [](std::string_view t, Options* o) { return parse_number(t, 0, &o->backup_workers); },

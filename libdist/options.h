@@ -23,6 +23,8 @@ enum class Placement : std::uint8_t { colocated, dedicated };
 
 inline constexpr std::uint64_t kUnlimitedStaleness = std::numeric_limits<std::uint64_t>::max();
 
+inline constexpr int kAutomatic = -1;
+
 struct Options {
   // Where this process stands; read from the launcher's variables.
   Launcher launcher = Launcher::none;
@@ -78,8 +80,11 @@ struct Options {
   Placement placement = Placement::colocated;
   std::uint64_t staleness =
       kUnlimitedStaleness;  ///< async-ps: steps a worker may run ahead of the slowest; 0 = as sync
-  int backup_workers = 0;   ///< sync-ps: a step does without the last so many contributions, which
-                            ///< are dropped
+  bool priority = true;  ///< parameters that the forward pass needs first travel first, both ways
+  int server_threads = kAutomatic;  ///< of each server, beside its progress thread; automatic = the
+                                    ///< cores of the host over its ranks, less one
+  int backup_workers = 0;  ///< sync-ps: a step does without the last so many contributions, which
+                           ///< are dropped
   bool staleness_rate = false;    ///< async-ps: divides a gradient by its staleness, where above 1
   double delay_compensation = 0;  ///< async-ps: lambda of DC-ASGD; 0 = off. Costs the servers
                                   ///< workers x shard more memory

@@ -34,7 +34,9 @@ Result<bool> Link::payload_complete(Transport& transport) {
 
 void Link::send(Transport& transport, const Header& header, std::span<const std::byte> payload,
                 Sent sent) {
-  auto out = std::make_unique<Outgoing>(Outgoing{encode(header), {}, std::move(sent)});
+  auto out = std::make_unique<Outgoing>(
+      Outgoing{encode(header), {}, std::move(sent), Bytes(payload.size())});
+  payload_in_flight_ += out->payload;
   out->operations.push_back(transport.send(rank_, Channel::to_worker, out->header));
   if (!payload.empty()) {
     out->operations.push_back(transport.send(rank_, Channel::to_worker, payload));
@@ -54,6 +56,7 @@ Result<bool> Link::reap(Transport& transport, std::vector<std::size_t>* pieces) 
     }
     if (!operations.empty()) break;
     if (const auto piece = outgoing_.front()->sent.from_piece) pieces->push_back(*piece);
+    payload_in_flight_ -= outgoing_.front()->payload;
     outgoing_.pop_front();
   }
   return any;

@@ -45,12 +45,14 @@ class Link {
   Result<bool> reap(Transport& transport, std::vector<std::size_t>* pieces);
 
   std::size_t sends_in_flight() const { return outgoing_.size(); }
+  Bytes payload_in_flight() const { return payload_in_flight_; }
 
  private:
   struct Outgoing {
     HeaderBytes header;
     std::vector<Operation> operations;
     Sent sent;
+    Bytes payload;
   };
 
   const Rank rank_;
@@ -59,6 +61,7 @@ class Link {
   std::optional<Operation> header_;
   std::optional<Operation> payload_;
   std::deque<std::unique_ptr<Outgoing>> outgoing_;  // pointers: the transport reads the headers
+  Bytes payload_in_flight_;
 };
 
 }  // namespace dist::ps

@@ -13,8 +13,9 @@ namespace {
 
 constexpr Bytes kNoBound{std::uint64_t{1} << 62};
 
-// Replies to one worker that are on their way at once.
-constexpr std::size_t kRepliesInFlight = 16;
+// What the transport holds of the replies to one worker: enough to keep a link busy, and no more,
+// since a piece that is needed earlier cannot overtake it.
+constexpr Bytes kRepliesInFlight = 2_MiB;
 
 class ServerTask final : public Task {
  public:
@@ -27,14 +28,6 @@ class ServerTask final : public Task {
  private:
   std::shared_ptr<Server> server_;
 };
-
-Bytes largest_piece(const ServerOptions& options, DType dtype) {
-  std::uint64_t elems = 0;
-  for (const auto id : options.map->of_server[static_cast<std::size_t>(options.server)]) {
-    elems = std::max(elems, options.map->pieces[id].range.elems());
-  }
-  return bytes_of(Elems(elems), dtype);
-}
 
 }  // namespace
 
@@ -49,10 +42,11 @@ Result<std::shared_ptr<Server>> Server::create(ServerOptions options, Arena& are
 Server::Server(ServerOptions options, Arena& arena, std::unique_ptr<Store> store)
     : options_(std::move(options)),
       arena_(arena),
-      staging_({largest_piece(options_, arena.dtype()),
+      staging_({bytes_of(options_.map->largest_piece(options_.server), arena.dtype()),
                 options_.rules.may_drop() ? kNoBound : options_.staging_per_worker,
                 options_.roles.workers, arena.alias_window()}),
       store_(std::move(store)),
+      pool_(*store_, options_.threads),
       replies_in_place_(store_->pieces(), 0),
       next_check_(Clock::now()),
       report_(store_->report()) {
@@ -60,6 +54,7 @@ Server::Server(ServerOptions options, Arena& arena, std::unique_ptr<Store> store
   for (int worker = 0; worker < options_.roles.workers; ++worker) {
     Peer peer;
     peer.worker = worker;
+    peer.pushed.assign(store_->pieces(), false);
     peer.greeted = options_.roles.worker_rank(worker) == own_rank;
     if (!peer.greeted) {
       peer.link = std::make_unique<Link>(
@@ -108,6 +103,17 @@ std::string Server::name() const {
                      options_.roles.server_rank(options_.server));
 }
 
+std::size_t Server::place_of(std::uint32_t piece) const {
+  const auto& owned = options_.map->of_server[static_cast<std::size_t>(options_.server)];
+  return static_cast<std::size_t>(std::lower_bound(owned.begin(), owned.end(), piece) -
+                                  owned.begin());
+}
+
+// Of all pieces the i-th to be served. The last ones hold the first layers.
+std::size_t Server::by_priority(std::size_t i) const {
+  return options_.priority ? store_->pieces() - 1 - i : i;
+}
+
 std::uint32_t Server::piece_id(std::size_t at) const {
   return options_.map->of_server[static_cast<std::size_t>(options_.server)][at];
 }
@@ -135,7 +141,7 @@ Status Server::serve(Transport& transport, bool* moved) {
     return outcome.because(fmt::format("worker {} (rank {}), step {}", peer.worker,
                                        options_.roles.worker_rank(peer.worker), peer.step));
   }
-  *moved |= apply_one();
+  *moved |= update(transport);
   return check_overdue();
 }
 
@@ -194,7 +200,8 @@ Status Server::receive_local(Transport& transport, Peer& peer, bool* moved) {
 }
 
 bool Server::in_turn(const Peer& peer, const Header& header) const {
-  const bool between_steps = peer.greeted && !peer.pull && peer.next_push == 0;
+  const bool between_steps = peer.greeted && !peer.pull && peer.pushes == 0;
+  const bool rests = between_steps && peer.pulls_answered == peer.step + 1;
   switch (header.kind) {
     case Kind::hello:
       return !peer.greeted;
@@ -202,15 +209,15 @@ bool Server::in_turn(const Peer& peer, const Header& header) const {
       return peer.greeted && peer.worker == 0 && peer.next_init < store_->pieces() &&
              header.piece == piece_id(peer.next_init);
     case Kind::push:
-      return !peer.pull && peer.pulls_answered == peer.step + 1 && header.step == peer.step &&
-             header.piece == piece_id(peer.next_push);
+      return header.step == peer.step && peer.pulls_answered == peer.step + 1 &&
+             !peer.pushed[place_of(header.piece)];
     case Kind::pull:
       // A server without pieces is never asked.
-      return between_steps && store_->pieces() != 0 && header.step == peer.step &&
-             header.step + (header.value == kFinal ? 1 : 0) == peer.pulls_answered;
+      return peer.greeted && store_->pieces() != 0 && !peer.pull &&
+             (header.value == kFinal ? rests && header.step == peer.step
+                                     : header.step == peer.pulls_answered);
     case Kind::save:
-      return between_steps && peer.worker == 0 && peer.pulls_answered == peer.step + 1 &&
-             header.step == peer.step && checkpoint_sink_ != nullptr;
+      return rests && peer.worker == 0 && header.step == peer.step && checkpoint_sink_ != nullptr;
     case Kind::bye:
       return between_steps;
     default:
@@ -223,7 +230,7 @@ Status Server::check_turn(const Peer& peer, const Header& header) const {
   return Status::protocol(
       fmt::format("a {} (piece {}, step {}) came out of turn: {} steps and {} pieces were pushed, "
                   "{} pulls answered",
-                  name_of(header.kind), header.piece, header.step, peer.step, peer.next_push,
+                  name_of(header.kind), header.piece, header.step, peer.step, peer.pushes,
                   peer.pulls_answered));
 }
 
@@ -231,6 +238,7 @@ Status Server::handle(Transport& transport, Peer& peer, const Header& header) {
   switch (header.kind) {
     case Kind::hello:
       peer.greeted = true;
+      ++changes_;
       peer.link->send(
           transport,
           {.kind = Kind::welcome, .worker = header.worker, .value = options_.layout_hash});
@@ -241,17 +249,18 @@ Status Server::handle(Transport& transport, Peer& peer, const Header& header) {
           header.value, options_.layout_hash));
     case Kind::init:
       store_->mark_initialised(peer.next_init++);
+      ++changes_;
       return {};
     case Kind::push:
-      return contribute(peer, header,
-                        peer.link ? peer.buffer.bytes().first(header.payload_bytes)
-                                  : arena_.gradients(store_->piece(peer.next_push).range));
+      return contribute(peer, header);
     case Kind::pull:
-      peer.pull = Pull{header.step, header.value == kFinal, 0, Clock::now()};
+      peer.pull = Pull{header.step, header.value == kFinal,
+                       std::vector<bool>(store_->pieces(), false), store_->pieces(), Clock::now()};
+      ++changes_;
       if (peer.pull->final) stop_contributing(peer);
       return {};
     case Kind::save:
-      checkpoint_sink_->accept(store_->snapshot(header.value));
+      save_asked_ = header.value;
       return {};
     case Kind::bye:
       end(transport, peer);
@@ -261,14 +270,19 @@ Status Server::handle(Transport& transport, Peer& peer, const Header& header) {
   }
 }
 
-Status Server::contribute(Peer& peer, const Header& header, std::span<const std::byte> data) {
-  const auto at = peer.next_push;
+Status Server::contribute(Peer& peer, const Header& header) {
+  const auto at = place_of(header.piece);
+  const auto data = peer.link ? peer.buffer.bytes().first(header.payload_bytes)
+                              : arena_.gradients(store_->piece(at).range);
   DIST_TRY(store_->contribute(at, peer.worker, header.step, header.version, data,
                               std::move(peer.buffer)));
-  if (++peer.next_push == store_->pieces()) {
-    peer.next_push = 0;
+  peer.pushed[at] = true;
+  if (++peer.pushes == store_->pieces()) {
+    peer.pushed.assign(store_->pieces(), false);
+    peer.pushes = 0;
     ++peer.step;
   }
+  ++changes_;
   enqueue_ready(at);
   return {};
 }
@@ -287,43 +301,68 @@ void Server::end(Transport& transport, Peer& peer) {
 void Server::stop_contributing(Peer& peer) {
   peer.contributes = false;
   store_->end(peer.worker);
+  ++changes_;
   for (std::size_t at = 0; at < store_->pieces(); ++at) enqueue_ready(at);
 }
 
 void Server::enqueue_ready(std::size_t at) {
-  if (!store_->policy(at).update_ready()) return;
-  if (std::find(ready_.begin(), ready_.end(), at) == ready_.end()) ready_.push_back(at);
+  if (store_->policy(at).update_ready()) ready_.insert(at);
 }
 
-// One piece a turn, so that the transport is not kept waiting for long.
-bool Server::apply_one() {
-  for (auto next = ready_.begin(); next != ready_.end(); ++next) {
-    const auto at = *next;
-    if (replies_in_place_[at] != 0) continue;  // its parameters are still being sent
-    ready_.erase(next);
-    store_->apply(at);
-    enqueue_ready(at);
-    return true;
+// Takes back what the pool has computed, and gives it as much as it has threads. Without threads
+// that is one piece a turn, so that the transport is not kept waiting for long.
+bool Server::update(Transport& transport) {
+  bool moved = false;
+  for (const auto& update : pool_.take_finished()) {
+    store_->finish(update);
+    enqueue_ready(update.at);
+    ++changes_;
+    moved = true;
   }
-  return false;
+  const auto startable = [&](std::size_t at) {
+    return !store_->busy(at) && replies_in_place_[at] == 0;  // nobody reads or writes it
+  };
+  save_if_asked();
+  while (pool_.has_room() && !save_asked_) {
+    const auto last = std::find_if(ready_.rbegin(), ready_.rend(), startable);
+    const auto first = std::find_if(ready_.begin(), ready_.end(), startable);
+    if (first == ready_.end()) break;
+    const auto at = options_.priority ? *last : *first;
+    ready_.erase(at);
+    pool_.start(store_->take_update(at), transport);
+    ++changes_;  // a contribution may have been dropped
+    moved = true;
+  }
+  return moved;
+}
+
+// A checkpoint is a copy of what stands still: the next updates wait for those that are computed.
+void Server::save_if_asked() {
+  if (!save_asked_ || !pool_.idle()) return;
+  checkpoint_sink_->accept(store_->snapshot(*save_asked_));
+  save_asked_.reset();
 }
 
 // Nobody trains before all have greeted: one of them may have another layout.
 Status Server::answer(Transport& transport, Peer& peer, bool* moved) {
-  if (!peer.pull || !all_greeted()) return {};
-  while (peer.pull->next < store_->pieces()) {
-    if (!may_answer(peer, peer.pull->next)) return {};
-    const auto given = give(transport, peer, peer.pull->next);
+  if (!peer.pull || !all_greeted() || peer.looked_at == changes_) return {};
+  for (std::size_t i = 0; i < store_->pieces(); ++i) {
+    const auto at = by_priority(i);
+    if (peer.pull->answered[at]) continue;
+    if (!may_answer(peer, at)) continue;
+    const auto given = give(transport, peer, at);
     DIST_TRY(given);
     if (!*given) return {};
     *moved = true;
-    ++peer.pull->next;
+    peer.pull->answered[at] = true;
     peer.pull->since = Clock::now();
+    if (--peer.pull->left != 0) continue;
+    peer.pull.reset();
+    ++peer.pulls_answered;
+    publish_report();
+    return {};
   }
-  peer.pull.reset();
-  ++peer.pulls_answered;
-  *moved = true;
-  publish_report();
+  peer.looked_at = changes_;
   return {};
 }
 
@@ -343,7 +382,7 @@ bool Server::may_answer(const Peer& peer, std::size_t at) const {
 
 // False: no room for another reply to this worker now.
 Result<bool> Server::give(Transport& transport, Peer& peer, std::size_t at) {
-  if (peer.link && peer.link->sends_in_flight() >= kRepliesInFlight) return false;
+  if (peer.link && peer.link->payload_in_flight() >= kRepliesInFlight) return false;
   Link::Sent sent;
   std::span<const std::byte> payload = store_->parameters(at);
   if (!peer.link) {
@@ -391,7 +430,7 @@ bool Server::all_greeted() const {
 }
 
 bool Server::finished() const {
-  return std::all_of(peers_.begin(), peers_.end(), [](const Peer& peer) {
+  return !save_asked_ && std::all_of(peers_.begin(), peers_.end(), [](const Peer& peer) {
     return peer.stage == Stage::ended && (!peer.link || peer.link->sends_in_flight() == 0);
   });
 }

@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,7 @@
 #include "ps/shard.h"
 #include "ps/staging.h"
 #include "ps/store.h"
+#include "ps/update_pool.h"
 
 namespace dist::ps {
 
@@ -33,7 +35,11 @@ struct ServerOptions {
   Duration timeout = std::chrono::seconds(120);
   /// Gradients of one worker that may wait here at once, before its pushes are held up. Without
   /// bound where contributions may be dropped (Rules::may_drop()).
-  Bytes staging_per_worker = 32_MiB;
+  Bytes staging_per_worker = kStagingPerWorker;
+  /// Pieces that the forward pass needs first are summed and sent first; else in their order.
+  bool priority = true;
+  /// Threads for sums and updates; 0: the progress thread computes them.
+  int threads = 0;
 };
 
 /// All but report() belongs to the progress thread once the task has been submitted.
@@ -74,14 +80,16 @@ class Server {
 
   struct Pull {
     std::uint64_t step = 0;
-    bool final = false;    // answered when nobody contributes any more
-    std::size_t next = 0;  // the place of the piece that is answered next
-    TimePoint since;       // nothing was answered since then
+    bool final = false;          // answered when nobody contributes any more
+    std::vector<bool> answered;  // by piece
+    std::size_t left = 0;        // pieces not answered yet
+    TimePoint since;             // nothing was answered since then
   };
 
-  // A worker as the server sees it. The order of its messages is fixed: hello, all pieces' init
-  // (worker 0), pull 0, then for each step all pieces' push and one pull, at last bye. Worker 0 may
-  // send saves between steps.
+  // A worker as the server sees it. Its messages: hello; all pieces' init in order (worker 0); pull
+  // 0; then steps; between two of them bye, and saves of worker 0. Step t is a push of each piece,
+  // once, in any order, and pull t + 1, at any time among them: its answers follow as pieces are
+  // applied. The next step begins when the pull was answered whole.
   struct Peer {
     int worker = 0;
     std::unique_ptr<Link> link;  // none for the worker on this rank
@@ -92,11 +100,13 @@ class Server {
     Staging::Buffer buffer;  // where it lands, unless in the store
     bool greeted = false;
     std::size_t next_init = 0;
-    std::uint64_t step = 0;     // steps pushed whole
-    std::size_t next_push = 0;  // within the step after them
+    std::uint64_t step = 0;    // steps pushed whole
+    std::vector<bool> pushed;  // of the step after them, by piece
+    std::size_t pushes = 0;    // how many
     std::optional<Pull> pull;
     std::uint64_t pulls_answered = 0;
     bool contributes = true;
+    std::uint64_t looked_at = 0;  // changes_ when there was last nothing to answer it
   };
 
   Server(ServerOptions options, Arena& arena, std::unique_ptr<Store> store);
@@ -104,14 +114,17 @@ class Server {
   Status receive(Transport& transport, Peer& peer, bool* moved);
   Status receive_local(Transport& transport, Peer& peer, bool* moved);
   Status find_memory(Transport& transport, Peer& peer, bool* moved);
+  std::size_t place_of(std::uint32_t piece) const;
+  std::size_t by_priority(std::size_t i) const;
   bool in_turn(const Peer& peer, const Header& header) const;
   Status check_turn(const Peer& peer, const Header& header) const;
   Status handle(Transport& transport, Peer& peer, const Header& header);
-  Status contribute(Peer& peer, const Header& header, std::span<const std::byte> data);
+  Status contribute(Peer& peer, const Header& header);
   void end(Transport& transport, Peer& peer);
   void stop_contributing(Peer& peer);
   void enqueue_ready(std::size_t at);
-  bool apply_one();
+  bool update(Transport& transport);
+  void save_if_asked();
   Status answer(Transport& transport, Peer& peer, bool* moved);
   void publish_report();
   Result<bool> give(Transport& transport, Peer& peer, std::size_t at);
@@ -135,9 +148,12 @@ class Server {
   Staging staging_;  // before store and peers, whose buffers go back to it
   std::unique_ptr<Store> store_;
   checkpoint::Sink* checkpoint_sink_ = nullptr;
+  std::optional<std::uint64_t> save_asked_;  // by its number
   std::vector<Peer> peers_;
-  std::deque<std::size_t> ready_;              // pieces whose update may be applied
+  UpdatePool pool_;
+  std::set<std::size_t> ready_;                // pieces whose update may be applied
   std::vector<std::size_t> replies_in_place_;  // by piece: sends that read its parameters
+  std::uint64_t changes_ = 1;                  // grows when a pull may have become answerable
   TimePoint next_check_;
 
   // Set by the first failure.

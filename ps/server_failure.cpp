@@ -57,7 +57,8 @@ std::vector<int> Server::held_up_by(const Peer& peer) const {
     if (!other.greeted) missing.push_back(other.worker);
   }
   if (!missing.empty()) return missing;
-  const auto at = peer.pull->next;
+  std::size_t at = 0;
+  while (peer.pull->answered[at]) ++at;
   if (!store_->initialised(at)) return {0};
   missing = store_->policy(at).holding_back(peer.worker);
   // If nobody is, it does not take what it asked for.

@@ -94,6 +94,24 @@ int ShardMap::owners_below(int server) const {
                                         [](const auto& owned) { return !owned.empty(); }));
 }
 
+std::pair<std::size_t, std::size_t> ShardMap::pieces_of(Range range) const {
+  const auto first = std::partition_point(pieces.begin(), pieces.end(), [&](const Piece& piece) {
+    return piece.range.end <= range.begin;
+  });
+  const auto last = std::partition_point(
+      first, pieces.end(), [&](const Piece& piece) { return piece.range.begin < range.end; });
+  return {static_cast<std::size_t>(first - pieces.begin()),
+          static_cast<std::size_t>(last - pieces.begin())};
+}
+
+Elems ShardMap::largest_piece(int server) const {
+  Elems largest;
+  for (const auto id : of_server[static_cast<std::size_t>(server)]) {
+    largest = std::max(largest, Elems(pieces[id].range.elems()));
+  }
+  return largest;
+}
+
 double imbalance(const ShardMap& map) {
   std::vector<std::uint64_t> load(map.of_server.size(), 0);
   for (const Piece& piece : map.pieces) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "libdist/bucket/bucket.h"
@@ -45,8 +46,8 @@ struct ShardOptions {
   /// A bucket that would give each server less than this goes to fewer servers.
   Bytes min_piece = 16_KiB;
   /// A server's part of a bucket is cut into pieces of at most this, so that one can be summed and
-  /// sent back while the next one arrives.
-  Bytes max_piece = 4_MiB;
+  /// sent back while the next one arrives, and none that is urgent waits long for one that is not.
+  Bytes max_piece = 1_MiB;
 };
 
 /// Which server owns what. Pieces cover all buckets without gaps, in arena order, so the pieces of
@@ -62,6 +63,12 @@ struct ShardMap {
   /// How many servers below `server` own something. Only those that do write a shard of a
   /// checkpoint, and this is its number.
   int owners_below(int server) const;
+
+  /// The pieces [first, last) that hold any of the elements of a range of the arena.
+  std::pair<std::size_t, std::size_t> pieces_of(Range range) const;
+
+  /// Elements of a server's largest piece.
+  Elems largest_piece(int server) const;
 };
 
 /// Divides each bucket nearly evenly over all servers; small ones go to the servers that so far own

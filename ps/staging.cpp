@@ -9,13 +9,14 @@ Staging::Buffer::~Buffer() {
   if (owner_ != nullptr) owner_->give_back(worker_, memory_);
 }
 
+std::size_t buffers_in(Bytes quota, Bytes buffer) {
+  if (buffer.value == 0) return 1;
+  return std::max<std::size_t>((quota.value + buffer.value - 1) / buffer.value, 1);
+}
+
 Staging::Staging(StagingOptions options)
     : options_(options),
-      most_lent_(options.buffer.value == 0 ? 1
-                                           : std::max<std::size_t>((options.quota_per_worker.value +
-                                                                    options.buffer.value - 1) /
-                                                                       options.buffer.value,
-                                                                   1)),
+      most_lent_(buffers_in(options.quota_per_worker, options.buffer)),
       lent_(static_cast<std::size_t>(options.workers), 0) {}
 
 Result<std::optional<Staging::Buffer>> Staging::lend(int worker) {

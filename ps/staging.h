@@ -16,6 +16,13 @@
 
 namespace dist::ps {
 
+/// Gradients of one worker that may wait at a server at once, unless the options say otherwise:
+/// all but the fully connected layers of the large models, so that these need not go first.
+inline constexpr Bytes kStagingPerWorker = 64_MiB;
+
+/// How many buffers a quota is: rounded up, at least one.
+std::size_t buffers_in(Bytes quota, Bytes buffer);
+
 struct StagingOptions {
   Bytes buffer;            ///< of one piece, the largest
   Bytes quota_per_worker;  ///< rounded up to whole buffers, at least one

@@ -7,6 +7,8 @@
 
 #include <algorithm>
 #include <optional>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "libdist/bucket/bucket.h"
@@ -16,6 +18,9 @@
 
 namespace dist::ps {
 namespace {
+
+// While a piece is waited for: its arrival is told at once, a failure is looked for.
+constexpr Duration kLookForFailures = std::chrono::milliseconds(20);
 
 std::uint64_t layout_hash(const Arena& arena, const ShardMap& map, const Roles& roles,
                           const Rules& rules, const UpdateRule& rule) {
@@ -40,6 +45,13 @@ std::uint64_t layout_hash(const Arena& arena, const ShardMap& map, const Roles& 
   return hash.value();
 }
 
+// Beside the progress thread: the cores that this rank's share of the host leaves over.
+int server_threads(const Options& options) {
+  if (options.server_threads != kAutomatic) return options.server_threads;
+  const auto cores = static_cast<int>(std::thread::hardware_concurrency());
+  return std::max(cores / std::max(options.local_ranks, 1), 1) - 1;
+}
+
 class ParameterServer final : public Strategy {
  public:
   ParameterServer(World& world, Arena& arena, const Roles& roles, const Rules& rules,
@@ -51,7 +63,8 @@ class ParameterServer final : public Strategy {
         rules_(rules),
         map_(std::move(map)),
         rank_(world.rank()),
-        tracker_(map_->buckets) {}
+        tracker_(map_->buckets),
+        arrivals_(std::make_shared<Arrivals>(map_->pieces.size())) {}
 
   // Half-way, messages are still on their way into memory that goes now.
   ~ParameterServer() override {
@@ -64,14 +77,16 @@ class ParameterServer final : public Strategy {
     const auto hash = layout_hash(arena_, *map_, roles_, rules_, rule);
     if (const int server = roles_.server_of(rank_); server >= 0) {
       ServerOptions chosen{roles_, server, map_, rules_, rule, hash, options.timeout};
+      chosen.priority = options.priority;
+      chosen.threads = server_threads(options);
       auto made = Server::create(std::move(chosen), arena_, trace_);
       DIST_TRY(made);
       server_ = *std::move(made);
     }
     if (worker() >= 0) {
-      worker_ = std::make_shared<Worker>(
-          WorkerOptions{roles_, worker(), map_, rules_.strategy_name, hash, options.timeout},
-          arena_, trace_, server_);
+      WorkerOptions chosen{roles_, worker(), map_, rules_.strategy_name, hash, options.timeout};
+      chosen.priority = options.priority;
+      worker_ = std::make_shared<Worker>(std::move(chosen), arena_, trace_, server_);
     }
     return {};
   }
@@ -95,19 +110,38 @@ class ParameterServer final : public Strategy {
 
   void ready(std::size_t index) override {
     DIST_ASSERT(worker_ && begun_, "ready() needs a worker that has begun");
-    DIST_ASSERT(!pulled_, "ready() after await() needs a finish_step() before it");
+    DIST_ASSERT(!pull_, "ready() after await() needs a finish_step() before it");
     tracker_.ready(index);
     while (const auto bucket = tracker_.next_full()) {
       pushes_.push_back(progress_.submit(worker_->make_push(*bucket, step_)));
     }
   }
 
-  Status await(std::size_t) override { return pulled_ ? Status() : pull(); }
+  Status await(std::size_t index) override {
+    start_pull();
+    const auto [first, last] = map_->pieces_of(arena_.range(index));
+    if (arrivals_->wait_until(first, last, TimePoint())) return {};
+    const WaitClock clock(*this);
+    while (!arrivals_->wait_until(first, last, Clock::now() + kLookForFailures)) {
+      if (pull_->finished()) return pull_->wait();
+    }
+    return {};
+  }
 
   Result<StepReport> finish_step() override {
-    if (!pulled_) DIST_TRY(pull());
-    pulled_ = false;
-    return report_;
+    start_pull();
+    Status outcome;
+    {
+      // All of them before any failure is told: the tasks read the arena.
+      const WaitClock clock(*this);
+      outcome = pull_->wait();
+      for (const Ticket& push : pushes_) {
+        const Status pushed = push.wait();
+        if (outcome.ok()) outcome = pushed;
+      }
+    }
+    DIST_TRY(outcome);
+    return end_of_step();
   }
 
   Status join() override {
@@ -131,7 +165,7 @@ class ParameterServer final : public Strategy {
 
   // Worker 0 has all of its step's parameters, so in sync every server holds exactly that step.
   Result<Saving> save() override {
-    DIST_ASSERT(worker_ && begun_ && !pulled_ && checkpoint_sink_ != nullptr,
+    DIST_ASSERT(worker_ && begun_ && !pull_ && checkpoint_sink_ != nullptr,
                 "save() needs use_checkpoints(), and a worker between two steps");
     const auto step = first_step_ + step_;
     if (worker() == 0) DIST_TRY(progress_.run(worker_->make_save(step_, step)));
@@ -148,35 +182,45 @@ class ParameterServer final : public Strategy {
     return checkpoint_source_->read(whole, 0, arena_.parameters(whole)).because("resume");
   }
 
-  Status pull() {
+  // Time that the training thread waits.
+  class WaitClock {
+   public:
+    explicit WaitClock(ParameterServer& owner) : owner_(owner) {}
+    ~WaitClock() {
+      const auto end = Clock::now();
+      owner_.waited_ += end - begin_;
+      owner_.trace_.record(Activity::wait, "wait for parameters", begin_, end);
+    }
+    WaitClock(const WaitClock&) = delete;
+    WaitClock& operator=(const WaitClock&) = delete;
+
+   private:
+    ParameterServer& owner_;
+    const TimePoint begin_ = Clock::now();
+  };
+
+  // Only now: the backward pass has read the parameters for the last time.
+  void start_pull() {
+    if (pull_) return;
     DIST_ASSERT(worker_ && begun_, "a step needs a worker that has begun");
     DIST_ASSERT(tracker_.step_complete(), "the step ended before every parameter was ready");
+    arrivals_->begin_step();
+    pull_ = progress_.submit(worker_->make_pull(step_ + 1, arrivals_));
+  }
+
+  StepReport end_of_step() {
     StepReport report;
-    report.step = first_step_ + step_;
-    const auto begin = Clock::now();
-    // Only now: the backward pass has read the parameters for the last time.
-    const Ticket pull = progress_.submit(worker_->make_pull(step_ + 1, &report.staleness));
-    // All of them before any failure is told: the tasks write to this frame and read the arena.
-    Status outcome = pull.wait();
-    for (const Ticket& push : pushes_) {
-      const Status pushed = push.wait();
-      if (outcome.ok()) outcome = pushed;
-    }
-    DIST_TRY(outcome);
-    if (rules_.may_drop()) report.step = newest_step();
-    const auto end = Clock::now();
-    trace_.record(Activity::wait, "wait for parameters", begin, end);
-    report.communication_exposed = end - begin;
-    report.communication_busy = busy_time(pull);
+    report.step = rules_.may_drop() ? newest_step() : first_step_ + step_;
+    report.staleness = arrivals_->staleness();
+    report.communication_exposed = std::exchange(waited_, Duration(0));
+    report.communication_busy = busy_time(*pull_);
     const auto sent = progress_.counters().sent;
-    report.bytes_sent = sent - bytes_sent_;
-    bytes_sent_ = sent;
+    report.bytes_sent = sent - std::exchange(bytes_sent_, sent);
     pushes_.clear();
+    pull_.reset();
     tracker_.begin_step();
     ++step_;
-    report_ = report;
-    pulled_ = true;
-    return {};
+    return report;
   }
 
   // The newest step that is in all of the parameters; the servers leave behind who is late.
@@ -214,8 +258,9 @@ class ParameterServer final : public Strategy {
   Bytes bytes_sent_;
   std::uint64_t step_ = 0;        // since begin()
   std::uint64_t first_step_ = 0;  // before it, where the job was resumed
-  bool pulled_ = false;           // what the next step needs
-  StepReport report_;             // of the step pulled last
+  std::optional<Ticket> pull_;    // of this step, from its first await() on
+  const std::shared_ptr<Arrivals> arrivals_;
+  Duration waited_{0};  // in this step
   bool begun_ = false;
   bool ended_ = false;
 };

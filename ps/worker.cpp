@@ -43,7 +43,8 @@ Worker::Worker(WorkerOptions options, Arena& arena, Trace& trace, std::shared_pt
       arena_(arena),
       trace_(trace),
       local_(std::move(local)),
-      versions_(options_.map->pieces.size(), 0) {
+      versions_(options_.map->pieces.size(), 0),
+      lanes_(*this) {
   const Rank own_rank = options_.roles.worker_rank(options_.worker);
   for (int server = 0; server < options_.roles.servers; ++server) {
     const Rank rank = options_.roles.server_rank(server);
@@ -71,6 +72,19 @@ Header Worker::piece_header(Kind kind, std::uint32_t piece) const {
   out.payload_bytes =
       bytes_of(Elems(options_.map->pieces[piece].range.elems()), arena_.dtype()).value;
   return out;
+}
+
+Header Worker::push_header(std::uint32_t piece, std::uint64_t step) const {
+  Header out = piece_header(Kind::push, piece);
+  out.step = step;
+  out.version = versions_[piece];
+  return out;
+}
+
+std::size_t Worker::may_overtake(int server) const {
+  if (!options_.priority) return 0;
+  const auto largest = bytes_of(options_.map->largest_piece(server), arena_.dtype());
+  return buffers_in(options_.staging_per_worker, largest) - 1;
 }
 
 Status Worker::told(const ServerPort& port, const Header& failed) const {

@@ -12,7 +12,9 @@
 #include "libdist/bucket/arena.h"
 #include "libdist/progress.h"
 #include "libdist/trace.h"
+#include "ps/arrivals.h"
 #include "ps/message.h"
+#include "ps/push_lanes.h"
 #include "ps/server.h"
 #include "ps/shard.h"
 
@@ -25,6 +27,10 @@ struct WorkerOptions {
   std::string_view strategy_name;
   std::uint64_t layout_hash = 0;
   Duration timeout = std::chrono::seconds(120);
+  /// As the servers have it.
+  Bytes staging_per_worker = kStagingPerWorker;
+  /// The parameters that the forward pass needs first go first; else the pieces go in their order.
+  bool priority = true;
 };
 
 /// The way to a server on another rank. A header receive is always posted, so that the server can
@@ -69,9 +75,9 @@ class Worker : public std::enable_shared_from_this<Worker> {
   /// Sends a bucket's gradients to their servers; they must not change before the step's pull has
   /// ended.
   std::unique_ptr<Task> make_push(std::size_t bucket, std::uint64_t step);
-  /// Waits for the parameters with `step` steps of this worker in them; they land in the arena.
-  /// `staleness`, if not null, receives the largest of the last step's pushes before the task ends.
-  std::unique_ptr<Task> make_pull(std::uint64_t step, std::uint64_t* staleness);
+  /// Waits for the parameters with `step` steps of this worker in them; they land in the arena, and
+  /// `arrivals` hears of each piece. The backward pass of the step before it is over.
+  std::unique_ptr<Task> make_pull(std::uint64_t step, std::shared_ptr<Arrivals> arrivals);
   /// The same with everything in them that other workers still push; this one pushes no more.
   std::unique_ptr<Task> make_final_pull(std::uint64_t step);
   /// Worker 0: asks all servers for a checkpoint; `step` steps of this worker are in it, `number`
@@ -87,11 +93,15 @@ class Worker : public std::enable_shared_from_this<Worker> {
   Server* local() const { return local_.get(); }
   /// By server; null for the local one.
   const std::vector<std::unique_ptr<ServerPort>>& ports() const { return ports_; }
+  PushLanes& lanes() { return lanes_; }
+  /// How many pieces may overtake another one on the way to a server; see PushOrder.
+  std::size_t may_overtake(int server) const;
   /// What was pulled last, by piece.
   std::vector<std::uint64_t>& versions() { return versions_; }
   std::string name_of_server(int server) const;
   Header header(Kind kind) const;
   Header piece_header(Kind kind, std::uint32_t piece) const;
+  Header push_header(std::uint32_t piece, std::uint64_t step) const;
   /// What a server's `failed` means.
   Status told(const ServerPort& port, const Header& failed) const;
   /// The story of a server that failed or went away, or ok. Looks only where nobody awaits.
@@ -104,6 +114,7 @@ class Worker : public std::enable_shared_from_this<Worker> {
   const std::shared_ptr<Server> local_;
   std::vector<std::unique_ptr<ServerPort>> ports_;
   std::vector<std::uint64_t> versions_;
+  PushLanes lanes_;
 };
 
 }  // namespace dist::ps

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The tasks of a worker. Each posts all its messages when it starts, in the order of the pieces, so
-// that messages to a server keep their order from task to task.
+// The tasks of a worker.
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "ps/exchange.h"
 #include "ps/worker.h"
@@ -130,62 +130,57 @@ class Push final : public Exchange {
         step_(step) {}
 
  private:
-  // Workers begin at different servers, lest all of them crowd the first one.
-  void start(Transport& transport) override {
-    const int servers = map().servers();
-    for (int i = 1; i <= servers; ++i) {
-      push_to(transport, (worker_->options().worker + i) % servers);
-    }
+  void start(Transport&) override {
+    worker_->lanes().add(bucket_, step_);
+    bytes_ = bytes_of(Elems(map().buckets[bucket_].range.elems()), worker_->arena().dtype());
   }
 
-  void push_to(Transport& transport, int server) {
-    const auto& pieces = map().pieces;
-    const auto& owned = map().of_server[static_cast<std::size_t>(server)];
-    const auto first = std::partition_point(
-        owned.begin(), owned.end(), [&](std::uint32_t id) { return pieces[id].bucket < bucket_; });
-    for (auto at = first; at != owned.end() && pieces[*at].bucket == bucket_; ++at) {
-      Header header = worker_->piece_header(Kind::push, *at);
-      header.step = step_;
-      header.version = worker_->versions()[*at];
-      send(transport, server, header, worker_->arena().gradients(pieces[*at].range));
-    }
+  // The lanes are shared: what moves for one push moves for all.
+  Status step(Transport& transport, bool* moved) override {
+    const Status outcome = worker_->lanes().advance(transport);
+    *moved |= std::exchange(moves_, worker_->lanes().moves()) != worker_->lanes().moves();
+    return outcome;
   }
+
+  bool complete() const override { return worker_->lanes().left(bucket_); }
+  int next_server() const override { return worker_->lanes().busy_server().value_or(0); }
 
   const std::size_t bucket_;
   const std::uint64_t step_;
+  std::uint64_t moves_ = 0;
 };
 
+// Each server answers with its pieces, in the order in which it has them.
 class Pull final : public Exchange {
  public:
-  Pull(std::shared_ptr<Worker> worker, std::uint64_t step, bool final, std::uint64_t* staleness)
+  Pull(std::shared_ptr<Worker> worker, std::uint64_t step, bool final,
+       std::shared_ptr<Arrivals> arrivals)
       : Exchange(
             std::move(worker), Activity::receive,
             final ? "pull of the last parameters" : fmt::format("pull of parameters {}", step)),
         step_(step),
         final_(final),
-        staleness_(staleness) {}
+        arrivals_(std::move(arrivals)) {}
 
  private:
-  struct Reply {
-    HeaderBytes header;
-    Operation header_receive;
-    Operation payload_receive;
-    bool header_seen = false;
-  };
-  // The replies of one server, in the order of its pieces.
   struct Stream {
     int server = 0;
-    std::vector<Reply> replies;
-    std::size_t next = 0;
-    bool complete() const { return next == replies.size(); }
+    std::vector<std::uint32_t> due;  // pieces, ascending
+    std::optional<Header> current;   // whose parameters are on their way
+    Operation payload;
+    bool complete() const { return due.empty() && !current; }
   };
 
   void start(Transport& transport) override {
     for (int server = 0; server < map().servers(); ++server) {
       const auto& owned = map().of_server[static_cast<std::size_t>(server)];
       if (owned.empty()) continue;
-      streams_.push_back({server, std::vector<Reply>(owned.size()), 0});
-      post(transport, streams_.back());
+      streams_.push_back({server, owned, std::nullopt, {}});
+      const auto& port = worker_->ports()[static_cast<std::size_t>(server)];
+      if (port) {
+        port->awaited = true;
+        port->listen(transport);
+      }
       Header header = worker_->header(Kind::pull);
       header.step = step_;
       header.value = final_ ? kFinal : 0;
@@ -193,26 +188,9 @@ class Pull final : public Exchange {
     }
   }
 
-  // Posts everything at once, straight into the arena. The first header is listened for already.
-  void post(Transport& transport, Stream& stream) {
-    const auto& port = worker_->ports()[static_cast<std::size_t>(stream.server)];
-    if (!port) return;
-    port->awaited = true;
-    for (std::size_t i = 0; i < stream.replies.size(); ++i) {
-      Reply& reply = stream.replies[i];
-      const auto into = worker_->arena().parameters(map().pieces[piece_id(stream, i)].range);
-      if (i != 0) {
-        reply.header_receive = transport.receive(port->rank(), Channel::to_worker, reply.header);
-      }
-      reply.payload_receive = transport.receive(port->rank(), Channel::to_worker, into);
-      bytes_ += Bytes(into.size());
-    }
-  }
-
   Status step(Transport& transport, bool* moved) override {
     Status first;
     for (Stream& stream : streams_) {
-      if (stream.complete()) continue;
       const Status outcome = advance_stream(transport, stream, moved);
       // A server's last words are preferred to the loss of another rank.
       const bool better = first.ok() || first.code() == ErrorCode::peer_lost;
@@ -226,50 +204,47 @@ class Pull final : public Exchange {
   Status advance_stream(Transport& transport, Stream& stream, bool* moved) {
     const auto& port = worker_->ports()[static_cast<std::size_t>(stream.server)];
     while (!stream.complete()) {
-      Reply& reply = stream.replies[stream.next];
-      if (!reply.header_seen) {
-        const auto header = hear(transport, stream);
+      if (!stream.current) {
+        const auto header = port ? port->hear(transport) : worker_->local()->take_answer();
         DIST_TRY(header);
         if (!header->has_value()) return {};
         if ((*header)->kind == Kind::failed) return worker_->told(*port, **header);
         DIST_TRY(note(stream, **header));
-        reply.header_seen = *moved = true;
+        *moved = true;
+        if (port) receive(transport, stream, *port);
       }
       if (port) {
-        if (!transport.finished(reply.payload_receive)) return {};
-        DIST_TRY(transport.take(reply.payload_receive));
+        if (!transport.finished(stream.payload)) return {};
+        DIST_TRY(transport.take(stream.payload));
         *moved = true;
       }
-      ++stream.next;
-    }
-    if (port) {
-      port->awaited = false;
-      port->listen(transport);
+      const auto piece = stream.current->piece;
+      worker_->versions()[piece] = stream.current->version;
+      if (arrivals_) arrivals_->arrived(piece, stream.current->value);
+      stream.current.reset();
+      if (port && stream.complete()) port->awaited = false;
     }
     return {};
   }
 
-  Result<std::optional<Header>> hear(Transport& transport, Stream& stream) {
-    const auto& port = worker_->ports()[static_cast<std::size_t>(stream.server)];
-    if (!port) return worker_->local()->take_answer();
-    if (stream.next == 0) return port->hear(transport);
-    const Reply& reply = stream.replies[stream.next];
-    if (!transport.finished(reply.header_receive)) return std::optional<Header>();
-    DIST_TRY(transport.take(reply.header_receive));
-    const auto header = port->check(reply.header);
-    DIST_TRY(header);
-    return std::optional(*header);
+  // Straight into the arena; and the next header, whatever it is.
+  void receive(Transport& transport, Stream& stream, ServerPort& port) {
+    const auto into = worker_->arena().parameters(map().pieces[stream.current->piece].range);
+    stream.payload = transport.receive(port.rank(), Channel::to_worker, into);
+    bytes_ += Bytes(into.size());
+    port.listen(transport);
   }
 
-  Status note(const Stream& stream, const Header& header) {
-    const auto piece = piece_id(stream, stream.next);
-    if (header.kind != Kind::reply || header.piece != piece || header.step != step_) {
+  Status note(Stream& stream, const Header& header) {
+    const auto due = std::lower_bound(stream.due.begin(), stream.due.end(), header.piece);
+    if (header.kind != Kind::reply || header.step != step_ || due == stream.due.end() ||
+        *due != header.piece) {
       return Status::protocol(
-          fmt::format("a {} (piece {}, step {}) where the reply with piece {}, step {} is due",
-                      name_of(header.kind), header.piece, header.step, piece, step_));
+          fmt::format("a {} (piece {}, step {}) where replies with {} pieces of step {} are due",
+                      name_of(header.kind), header.piece, header.step, stream.due.size(), step_));
     }
-    worker_->versions()[piece] = header.version;
-    if (staleness_ != nullptr) *staleness_ = std::max(*staleness_, header.value);
+    stream.due.erase(due);
+    stream.current = header;
     return {};
   }
 
@@ -286,13 +261,9 @@ class Pull final : public Exchange {
     return waiting == streams_.end() ? 0 : waiting->server;
   }
 
-  std::uint32_t piece_id(const Stream& stream, std::size_t at) const {
-    return map().of_server[static_cast<std::size_t>(stream.server)][at];
-  }
-
   const std::uint64_t step_;
   const bool final_;
-  std::uint64_t* const staleness_;
+  const std::shared_ptr<Arrivals> arrivals_;
   std::vector<Stream> streams_;
 };
 
@@ -307,8 +278,8 @@ std::unique_ptr<Task> Worker::make_initialise() {
 std::unique_ptr<Task> Worker::make_push(std::size_t bucket, std::uint64_t step) {
   return std::make_unique<Push>(shared_from_this(), bucket, step);
 }
-std::unique_ptr<Task> Worker::make_pull(std::uint64_t step, std::uint64_t* staleness) {
-  return std::make_unique<Pull>(shared_from_this(), step, false, staleness);
+std::unique_ptr<Task> Worker::make_pull(std::uint64_t step, std::shared_ptr<Arrivals> arrivals) {
+  return std::make_unique<Pull>(shared_from_this(), step, false, std::move(arrivals));
 }
 std::unique_ptr<Task> Worker::make_final_pull(std::uint64_t step) {
   return std::make_unique<Pull>(shared_from_this(), step, true, nullptr);

@@ -196,6 +196,14 @@ TEST_CASE("every option can be set to its own printed value and is described") {
   REQUIRE(options.staleness == kUnlimitedStaleness);
   REQUIRE_OK(options.set("staleness", "0", "test"));
   REQUIRE(options.staleness == 0);
+  REQUIRE_OK(options.set("priority", "0", "test"));
+  REQUIRE_FALSE(options.priority);
+  REQUIRE(options.server_threads == kAutomatic);
+  REQUIRE_OK(options.set("server-threads", "3", "test"));
+  REQUIRE(options.server_threads == 3);
+  REQUIRE_OK(options.set("server-threads", "auto", "test"));
+  REQUIRE(options.server_threads == kAutomatic);
+  REQUIRE_FALSE(options.set("server-threads", "-1", "test").ok());
   REQUIRE_OK(options.set("backup-workers", "2", "test"));
   REQUIRE(options.backup_workers == 2);
   REQUIRE_OK(options.set("staleness-rate", "1", "test"));

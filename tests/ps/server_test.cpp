@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <thread>
@@ -28,6 +29,8 @@ struct Setup {
   Rules rules = Rules::from(Mode::sync, Options{});
   Duration timeout = std::chrono::seconds(20);
   Bytes staging = 1_MiB;
+  bool priority = false;
+  int threads = 0;
   std::shared_ptr<std::atomic<int>> begun = std::make_shared<std::atomic<int>>(0);
 
   Roles roles() const { return {workers, 1, Placement::dedicated}; }
@@ -43,10 +46,11 @@ struct Setup {
 Status serve(const Setup& setup, Transport& transport) {
   auto arena = setup.arena();
   Trace trace(transport.rank(), false);
-  auto server = Server::create({setup.roles(), 0, setup.map(), setup.rules,
-                                Sgd{.learning_rate = -1}, kHash, setup.timeout, setup.staging},
-                               arena, trace)
-                    .value();
+  auto server =
+      Server::create({setup.roles(), 0, setup.map(), setup.rules, Sgd{.learning_rate = -1}, kHash,
+                      setup.timeout, setup.staging, setup.priority, setup.threads},
+                     arena, trace)
+          .value();
   const auto task = Server::make_task(server);
   Status outcome;
   const auto limit = Clock::now() + std::chrono::seconds(30);
@@ -196,6 +200,67 @@ TEST_CASE("an honest conversation, message by message") {
   REQUIRE_OK(outcome);
 }
 
+TEST_CASE("within a step pieces and pull come in any order, with and without threads") {
+  for (const int threads : {0, 2}) {
+    const Setup setup{.pieces = 6, .priority = true, .threads = threads};
+    const auto outcome = run(setup, [](RawWorker& worker, int rank) {
+      worker.greet();
+      for (std::uint32_t p = 0; p < 6 && rank == 0; ++p) {
+        worker.send_piece(Kind::init, p, 0, 0, static_cast<float>(p));
+      }
+      const auto pull_all = [&](std::uint64_t step) {
+        std::vector<std::uint32_t> seen;
+        for (int i = 0; i < 6; ++i) {
+          const auto header = worker.receive(Kind::reply);
+          expect(header.step == step && header.version == step, "step and version");
+          worker.receive_payload(static_cast<float>(header.piece) +
+                                 2.0f * static_cast<float>(step));
+          seen.push_back(header.piece);
+        }
+        return seen;
+      };
+      worker.send({.kind = Kind::pull, .step = 0});
+      pull_all(0);
+      for (std::uint64_t step = 0; step < 4; ++step) {
+        const auto push = [&](std::uint32_t p) {
+          worker.send_piece(Kind::push, p, step, step, rank == 0 ? 1.0f : 3.0f);
+        };
+        if (rank == 0) {
+          for (const std::uint32_t p : {5, 0, 3}) push(p);
+          worker.send({.kind = Kind::pull, .step = step + 1});
+          for (const std::uint32_t p : {4, 1, 2}) push(p);
+        } else {
+          worker.send({.kind = Kind::pull, .step = step + 1});
+          for (const std::uint32_t p : {0, 1, 2, 3, 4, 5}) push(p);
+        }
+        auto seen = pull_all(step + 1);
+        std::sort(seen.begin(), seen.end());
+        expect(seen == std::vector<std::uint32_t>{0, 1, 2, 3, 4, 5}, "every piece once");
+      }
+      worker.bye();
+    });
+    REQUIRE_OK(outcome);
+  }
+}
+
+TEST_CASE("what can be answered at once comes last piece first") {
+  for (const bool priority : {true, false}) {
+    const Setup setup{.workers = 1, .pieces = 5, .priority = priority};
+    const auto outcome = run(setup, [&](RawWorker& worker, int) {
+      worker.greet();
+      for (std::uint32_t p = 0; p < 5; ++p) worker.send_piece(Kind::init, p, 0, 0, 0);
+      worker.send({.kind = Kind::pull, .step = 0});
+      for (std::uint32_t i = 0; i < 5; ++i) {
+        const auto piece = worker.receive(Kind::reply).piece;
+        expect(piece == (priority ? 4 - i : i), fmt::format("piece {} came", piece));
+        worker.receive_payload(0);
+      }
+      worker.bye();
+    });
+    REQUIRE_OK(outcome);
+  }
+}
+
 TEST_CASE("workers may end after different numbers of steps") {
   const auto outcome = run({}, [](RawWorker& worker, int rank) {
     worker.begin(3);
@@ -218,7 +283,6 @@ TEST_CASE("a message out of turn stops the server, and everybody learns whose it
   const std::vector<std::pair<std::string, Offence>> offences = {
       {"a second hello", [](RawWorker& w) { w.send({.kind = Kind::hello, .value = kHash}); }},
       {"init from worker 1", [](RawWorker& w) { w.send_piece(Kind::init, 0, 0, 0, 1); }},
-      {"pieces out of order", push(1, 0, 0)},
       {"a step too early", push(0, 1, 0)},
       {"a version it was not given", push(0, 0, 5)},
       {"the same piece twice",
@@ -231,13 +295,25 @@ TEST_CASE("a message out of turn stops the server, and everybody learns whose it
          push(0, 0, 0)(w);
          w.send({.kind = Kind::bye});
        }},
-      {"pull within a step",
+      {"a pull while another one waits",
        [=](RawWorker& w) {
          push(0, 0, 0)(w);
          w.send({.kind = Kind::pull, .step = 1});
+         w.send({.kind = Kind::pull, .step = 1});
        }},
-      {"pull of a step that was not pushed",
-       [](RawWorker& w) { w.send({.kind = Kind::pull, .step = 1}); }},
+      {"pull of a step that is not the next",
+       [](RawWorker& w) { w.send({.kind = Kind::pull, .step = 2}); }},
+      {"a push of the next step before its parameters are there",
+       [=](RawWorker& w) {
+         for (std::uint32_t p = 0; p < 3; ++p) push(p, 0, 0)(w);
+         w.send({.kind = Kind::pull, .step = 1});
+         push(0, 1, 1)(w);
+       }},
+      {"bye while a pull waits",
+       [](RawWorker& w) {
+         w.send({.kind = Kind::pull, .step = 1});
+         w.send({.kind = Kind::bye});
+       }},
       {"another worker's name",
        [](RawWorker& w) {
          w.send(std::span<const std::byte>(encode({.kind = Kind::bye, .worker = 0})));

@@ -164,6 +164,42 @@ TEST_CASE("asynchronous: every gradient is applied exactly once") {
   }
 }
 
+TEST_CASE("await() gives each parameter of the next step, whatever is asked for first") {
+  for (const auto* name : {"sync-ps", "async-ps"}) {
+    for (const bool priority : {true, false}) {
+      for (const auto placement : {Placement::colocated, Placement::dedicated}) {
+        const Shape shape{2, placement == Placement::dedicated ? 2 : 0, placement};
+        auto options = options_for(shape, 0);
+        options.priority = priority;
+        options.server_threads = priority ? 2 : 0;
+        INFO(name << ", " << shape.describe());
+        REQUIRE_NOTHROW(test::run_ranks(
+            "tcp", shape.ranks(),
+            [&](World& world) {
+              auto arena = make_arena({10, 300'000, 1, 700'000, 5'000});
+              auto strategy = make_strategy(name, world, arena, Sgd{.learning_rate = -1}).value();
+              expect_ok(strategy->begin());
+              fill_gradients(arena, 1);
+              for (int i = 0; i < 4 && strategy->worker() >= 0; ++i) {
+                const auto n = arena.parameter_count();
+                for (std::size_t p = 0; p < n; ++p) strategy->ready(p);
+                for (std::size_t k = 0; k < n; ++k) {
+                  const auto p = (k * 2 + static_cast<std::size_t>(i)) % n;
+                  expect_ok(strategy->await(p));
+                  for (const float v : arena.parameter_span<float>(p)) {
+                    if (v != static_cast<float>(i + 1)) expect(false, "not the next step's");
+                  }
+                }
+                expect_ok(strategy->finish_step().status());
+              }
+              expect_ok(strategy->end());
+            },
+            options));
+      }
+    }
+  }
+}
+
 TEST_CASE("one worker is never stale") {
   REQUIRE_NOTHROW(test::run_ranks(
       "shm", 2,

@@ -140,9 +140,10 @@ TEST_CASE("an honest conversation, message by message") {
             for (float& g : bench.arena.gradient_span<float>(b)) g = static_cast<float>(step + b);
             expect_ok(bench.run(bench.worker->make_push(b, step)));
           }
-          std::uint64_t staleness = 0;
-          expect_ok(bench.run(bench.worker->make_pull(step + 1, &staleness)));
-          expect(staleness == 5 + step, "the largest staleness of the pieces");
+          const auto arrivals = std::make_shared<Arrivals>(kBuckets);
+          expect_ok(bench.run(bench.worker->make_pull(step + 1, arrivals)));
+          expect(arrivals->staleness() == 5 + step, "the largest staleness of the pieces");
+          expect(arrivals->wait_until(0, kBuckets, TimePoint()), "all pieces are here");
           for (std::size_t p = 0; p < kBuckets; ++p) {
             for (const float v : bench.arena.parameter_span<float>(p)) {
               expect(v == static_cast<float>(10 * (step + 1) + p), "the pulled parameter");
@@ -171,8 +172,9 @@ TEST_CASE("an honest conversation, message by message") {
             }
           }
           expect(server.receive(Kind::pull).step == step + 1, "one pull a step");
-          server.reply(0, step + 1, 100 * (step + 2), 5 + step);
+          // In the order that the server likes.
           server.reply(1, step + 1, 100 * (step + 2) + 1, 1);
+          server.reply(0, step + 1, 100 * (step + 2), 5 + step);
         }
         server.receive(Kind::bye);
         server.send({.kind = Kind::farewell});
@@ -213,7 +215,11 @@ TEST_CASE("a server that fails says whose fault it is, whatever the worker does 
 
 TEST_CASE("replies that were not asked for are protocol errors") {
   const std::vector<std::pair<std::string, std::function<void(RawServer&)>>> offences = {
-      {"the wrong piece", [](RawServer& s) { s.reply(1, 0, 0); }},
+      {"the same piece twice",
+       [](RawServer& s) {
+         s.reply(1, 0, 0);
+         s.reply(1, 0, 0);
+       }},
       {"the wrong step", [](RawServer& s) { s.reply(0, 1, 0); }},
       {"a second welcome", [](RawServer& s) { s.send({.kind = Kind::welcome, .value = kHash}); }},
       {"garbage", [](RawServer& s) { s.send(HeaderBytes{}); }},
