@@ -10,6 +10,7 @@
 #include "allreduce/hosts.h"
 #include "libdist/bucket/arena.h"
 #include "libdist/bucket/bucket.h"
+#include "libdist/operation_order.h"
 #include "libdist/options.h"
 #include "libdist/progress.h"
 #include "libdist/strategy.h"
@@ -21,6 +22,7 @@ namespace dist::allreduce {
 /// What every exchange works on; all of it outlives the exchange.
 struct ExchangeContext {
   Progress& progress;
+  OperationOrder& order;
   Trace& trace;
   const Options& options;
   Arena& arena;

@@ -97,7 +97,7 @@ class HierarchicalExchange final : public Exchange {
           flow_options(context_.arena.parameters(whole), "broadcast of the parameters"),
           context_.trace)));
     }
-    DIST_TRY(host_->take_parameters(true));
+    DIST_TRY(host_->take_parameters(updates()));
     tasks_.begin();
     return {};
   }
@@ -124,7 +124,8 @@ class HierarchicalExchange final : public Exchange {
       DIST_TRY(tasks_.wait(b, report));
       update_from_sums(context_, host_->own_chunk(context_.buckets[b].range), report);
     }
-    return meet("ring: wait for the update", report);
+    DIST_TRY(meet("ring: wait for the update", report));
+    return updates() ? Status() : collect_gradients(report);
   }
 
   Status finish(StepReport* report) override {
@@ -133,7 +134,7 @@ class HierarchicalExchange final : public Exchange {
     tasks_.leave_out(contributors_.bytes_sent());
     tasks_.finish(report);
     report->bytes_sent += host_->gradients_read_by_others(context_.buckets);
-    report->memory_saved = host_->memory_saved(context_.updater);
+    if (updates()) report->memory_saved = host_->memory_saved(context_.updater);
     return {};
   }
 
@@ -156,6 +157,14 @@ class HierarchicalExchange final : public Exchange {
     options.ranks = static_cast<int>(flow_->size());
     options.members = flow_;
     return options;
+  }
+
+  bool updates() const { return context_.updater.updates_parameters(); }
+
+  // Without an update of ours every rank wants the means of the other members' chunks as well.
+  Status collect_gradients(StepReport* report) {
+    for (const Bucket& bucket : context_.buckets) host_->copy_chunks_of_others(bucket.range);
+    return meet("ring: wait for readers", report);
   }
 
   Status meet(std::string_view what, StepReport* report) {

@@ -79,6 +79,16 @@ std::span<std::byte> HostArena::gradients_of(std::size_t summand, Range range) c
                                                                    range.elems() * size);
 }
 
+void HostArena::copy_chunks_of_others(Range range) const {
+  const auto size = size_of(arena_.dtype());
+  for (std::size_t m = 0; m < members(); ++m) {
+    if (m == static_cast<std::size_t>(group_->member())) continue;
+    const Range chunk = chunk_range(range, group_->members(), static_cast<int>(m));
+    const auto theirs = gradients_[m].bytes().subspan(chunk.begin * size, chunk.elems() * size);
+    std::copy(theirs.begin(), theirs.end(), arena_.gradients(chunk).begin());
+  }
+}
+
 Bytes HostArena::memory_saved(const Updater& updater) const {
   const auto share_of_others = [&](std::uint64_t bytes) { return bytes - bytes / members(); };
   return Bytes(share_of_others(arena_.parameter_memory().bytes().size()) +

@@ -46,6 +46,9 @@ class HostArena {
   /// The part of a range that this member sums.
   Range own_chunk(Range range) const;
 
+  /// Copies what the other members have summed of a range out of their gradients into the own ones.
+  void copy_chunks_of_others(Range range) const;
+
   /// A range of every member's gradients, in the order in which this member's chunk is summed.
   template <typename Byte>
   void gradients(Range range, std::vector<std::span<Byte>>* spans) const {

@@ -79,7 +79,10 @@ class HostExchange final : public Exchange {
     return {};
   }
 
-  bool shares_parameters() const { return context_.options.share_parameters; }
+  // A program with an update of its own makes it on every replica.
+  bool shares_parameters() const {
+    return context_.options.share_parameters && context_.updater.updates_parameters();
+  }
   Range whole() const { return {0, context_.arena.elems().value}; }
   Bytes bytes_of(Range range) const {
     return dist::bytes_of(Elems(range.elems()), context_.arena.dtype());

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "libdist/memory/reduce.h"
+
 namespace dist::allreduce {
 
 AllReduceOptions ring_options(const ExchangeContext& context, std::span<std::byte> data,
@@ -23,12 +25,25 @@ void update_from_sums(const ExchangeContext& context, Range range, StepReport* r
   if (report->contributors == 0) return;
   const Arena& arena = context.arena;
   const auto begin = Clock::now();
-  context.updater.apply(arena.parameters(range), arena.gradients(range), range.begin,
-                        1.0 / report->contributors);
+  if (context.updater.updates_parameters()) {
+    context.updater.apply(arena.parameters(range), arena.gradients(range), range.begin,
+                          1.0 / report->contributors);
+  } else {
+    divide(arena.gradients(range), static_cast<std::uint64_t>(report->contributors), arena.dtype());
+  }
   const auto end = Clock::now();
   report->update += end - begin;
   context.trace.record(Activity::update, "update", begin, end,
                        bytes_of(Elems(range.elems()), arena.dtype()));
+}
+
+StepTasks::StepTasks(const ExchangeContext& context)
+    : context_(context), bytes_sent_(context.progress.counters().sent) {
+  std::vector<Rank> others;
+  for (Rank r = 0; r < context.options.ranks; ++r) {
+    if (r != context.options.rank) others.push_back(r);
+  }
+  others_ = std::make_shared<const std::vector<Rank>>(std::move(others));
 }
 
 StepTasks::~StepTasks() {
@@ -42,9 +57,8 @@ StepTasks::~StepTasks() {
 
 void StepTasks::submit(std::unique_ptr<Task> task, Bytes bytes, std::vector<Ticket> preparation) {
   const Transfer transfer{Clock::now(), bytes};
-  auto after = preparation;
-  if (!entries_.empty()) after.push_back(entries_.back().ticket);
-  const Ticket ticket = context_.progress.submit(std::move(task), std::move(after));
+  const Ticket ticket =
+      context_.order.submit(context_.progress, std::move(task), others_, preparation);
   entries_.push_back({ticket, preparation.empty() ? ticket : preparation.front(), transfer});
 }
 

@@ -31,16 +31,17 @@ Status wait_exposed(const ExchangeContext& context, std::string_view what, StepR
 }
 
 /// Updates a range of the parameters by the arena's gradients, which hold sums over all ranks, with
-/// the mean over the report's contributors; without one there is nothing to apply.
+/// the mean over the report's contributors; with the rule mean-gradient turns the sums into means
+/// instead. Without a contributor there is nothing to apply.
 void update_from_sums(const ExchangeContext& context, Range range, StepReport* report);
 
-/// The tasks of a step, one after the other since they share a channel. Destroyed half-way it gives
+/// The tasks of a step, one after the other, and after those of the world's other strategies and
+/// groups, since they share a channel. Destroyed half-way it gives
 /// the step up: the others hear of it, and nothing touches the arena any more.
 class StepTasks {
  public:
   /// `context` is copied; what it refers to outlives this.
-  explicit StepTasks(const ExchangeContext& context)
-      : context_(context), bytes_sent_(context.progress.counters().sent) {}
+  explicit StepTasks(const ExchangeContext& context);
   ~StepTasks();
   StepTasks(const StepTasks&) = delete;
   StepTasks& operator=(const StepTasks&) = delete;
@@ -70,6 +71,7 @@ class StepTasks {
   };
 
   const ExchangeContext context_;
+  std::shared_ptr<const std::vector<Rank>> others_;
   std::vector<Entry> entries_;
   Bytes bytes_sent_;                       // before this step
   std::optional<TimePoint> backward_end_;  // of this step: somebody waits

@@ -48,7 +48,9 @@ std::uint64_t layout_hash(const Arena& arena, const Options& options, const Upda
   }
   std::visit(
       [&]<typename Rule>(const Rule& chosen) {
-        hash.real(chosen.learning_rate).real(chosen.weight_decay);
+        if constexpr (requires { chosen.learning_rate; }) {
+          hash.real(chosen.learning_rate).real(chosen.weight_decay);
+        }
         if constexpr (requires { chosen.momentum; }) hash.real(chosen.momentum);
       },
       rule);
@@ -78,6 +80,7 @@ class RingStrategy final : public Strategy {
  public:
   RingStrategy(World& world, Arena& arena, Updater updater)
       : progress_(world.progress()),
+        order_(world.operation_order()),
         trace_(world.trace()),
         log_(world.log()),
         options_(world.options()),
@@ -116,8 +119,14 @@ class RingStrategy final : public Strategy {
     return std::exchange(report_, {});
   }
 
-  Status join() override {
+  Status join(const std::function<void()>& update) override {
     DIST_ASSERT(exchange_ != nullptr, "join() before begin()");
+    const bool program_updates = !updater_.updates_parameters();
+    if (program_updates && !update) {
+      return Status::invalid_argument(
+          "ring: join() with the rule mean-gradient needs the program's update, which keeps this "
+          "replica equal to the others");
+    }
     exchange_->join();
     for (bool others = true; others; ++step_) {
       StepReport report;
@@ -125,6 +134,7 @@ class RingStrategy final : public Strategy {
       for (std::size_t bucket = 0; bucket < buckets_.size(); ++bucket) exchange_->start(bucket);
       DIST_TRY(exchange_->finish(&report));
       others = report.contributors != 0;
+      if (others && program_updates) update();
     }
     return {};
   }
@@ -156,7 +166,7 @@ class RingStrategy final : public Strategy {
   // All ranks decide alike: by their options, which check_layouts() has compared, by what they
   // gather here, and together.
   Status choose_exchange() {
-    const ExchangeContext context{progress_, trace_, options_, arena_, buckets_, updater_};
+    const ExchangeContext context{progress_, order_, trace_, options_, arena_, buckets_, updater_};
     if (shares_memory(options_, progress_.transport(), arena_)) {
       const auto hosts = find_hosts(options_.rank, options_.ranks, options_.ranks_per_host,
                                     [this](auto words) { return sum_words(words, "hosts"); });
@@ -218,6 +228,7 @@ class RingStrategy final : public Strategy {
   }
 
   Progress& progress_;
+  OperationOrder& order_;
   Trace& trace_;
   const Log& log_;
   const Options& options_;
@@ -287,6 +298,11 @@ Result<std::unique_ptr<Strategy>> make_strategy(World& world, Arena& arena, Upda
         options.algorithm));
   }
   DIST_TRY(check_compression(options));
+  if (options.shard_optimizer && !updates_parameters(rule)) {
+    return Status::invalid_argument(
+        "ring: shard-optimizer leaves every rank the gradient of its chunk only, but the rule "
+        "mean-gradient wants all of it; switch shard-optimizer off or choose an update rule");
+  }
   auto updater = Updater::create(rule, arena.elems(), arena.dtype(), arena.alias_window());
   DIST_TRY_BECAUSE(updater, "ring");
   return std::unique_ptr<Strategy>(

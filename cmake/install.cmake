@@ -8,7 +8,7 @@ include(GNUInstallDirs)
 set(DIST_PUBLIC_HEADERS
   libdist/check.h libdist/dist.h libdist/group.h libdist/log.h libdist/options.h libdist/plan.h libdist/progress.h libdist/status.h
   libdist/strategy.h libdist/trace.h libdist/types.h libdist/update.h libdist/work.h libdist/world.h
-  libdist/bucket/arena.h libdist/memory/mapping.h libdist/transport/transport.h)
+  libdist/bucket/arena.h libdist/bucket/arrival_order.h libdist/memory/mapping.h libdist/transport/transport.h)
 
 install(FILES ${DIST_GENERATED_INCLUDE}/dist/dist.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/dist)
 foreach(header IN LISTS DIST_PUBLIC_HEADERS)

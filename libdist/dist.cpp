@@ -7,6 +7,7 @@
 
 #include "allreduce/group.h"
 #include "allreduce/strategy.h"
+#include "libdist/borrowed_strategy.h"
 #include "libdist/local_strategy.h"
 #include "libdist/transport/mpi.h"
 #include "libdist/transport/shm.h"
@@ -50,7 +51,9 @@ Result<std::unique_ptr<Transport>> make_transport(const Options& options) {
 
 std::vector<std::string_view> strategy_names() { return {"ring", "sync-ps", "async-ps", "none"}; }
 
-Result<std::unique_ptr<Strategy>> make_strategy(std::string_view name, World& world, Arena& arena,
+namespace {
+
+Result<std::unique_ptr<Strategy>> make_on_arena(std::string_view name, World& world, Arena& arena,
                                                 UpdateRule rule) {
   if (name == "ring") return allreduce::make_strategy(world, arena, rule);
   if (name == "sync-ps") return ps::make_strategy(ps::Mode::sync, world, arena, rule);
@@ -58,6 +61,15 @@ Result<std::unique_ptr<Strategy>> make_strategy(std::string_view name, World& wo
   if (name == "none") return make_local_strategy(world, arena, rule);
   return Status::invalid_argument(
       fmt::format("strategy '{}' is unknown; valid: {}", name, fmt::join(strategy_names(), ", ")));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Strategy>> make_strategy(std::string_view name, World& world, Arena& arena,
+                                                UpdateRule rule) {
+  auto made = make_on_arena(name, world, arena, rule);
+  if (!made.ok() || !borrows(arena)) return made;
+  return make_borrowed_strategy(*std::move(made), arena, updates_parameters(rule));
 }
 
 Result<std::unique_ptr<Group>> make_group(World& world, std::vector<Rank> members) {

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "libdist/bucket/arena.h"
+#include "libdist/bucket/arrival_order.h"
 #include "libdist/group.h"
 #include "libdist/options.h"
 #include "libdist/status.h"
@@ -35,7 +36,9 @@ std::vector<std::string_view> strategy_names();
 /// Makes a strategy by name. `world` and `arena` must outlive it. Every rank calls it with the same
 /// name, rule, and arena layout, in the same order. An unknown name is an error that lists the
 /// valid ones; a strategy the transport cannot carry is an error that names the transports that
-/// can.
+/// can. A world may have several strategies "ring": their ready() calls then come in one order on
+/// all ranks, say all of the first before those of the second, and begin() and end() of one between
+/// the steps of the others.
 Result<std::unique_ptr<Strategy>> make_strategy(std::string_view name, World& world, Arena& arena,
                                                 UpdateRule rule);
 

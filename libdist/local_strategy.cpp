@@ -35,7 +35,7 @@ class LocalStrategy final : public Strategy {
     return report_;
   }
 
-  Status join() override { return {}; }
+  Status join(const std::function<void()>&) override { return {}; }
 
   Status end() override { return {}; }
 
@@ -45,7 +45,10 @@ class LocalStrategy final : public Strategy {
                 "the step ended before every parameter was ready");
     const Range whole{0, arena_.elems().value};
     const auto begin = Clock::now();
-    updater_.apply(arena_.parameters(whole), arena_.gradients(whole), 0, 1.0);
+    // The mean of one is itself.
+    if (updater_.updates_parameters()) {
+      updater_.apply(arena_.parameters(whole), arena_.gradients(whole), 0, 1.0);
+    }
     const auto end = Clock::now();
     trace_.record(Activity::update, "update", begin, end, Bytes(arena_.parameters(whole).size()));
     report_.step = step_++;

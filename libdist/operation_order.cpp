@@ -17,9 +17,12 @@ bool share_a_rank(const std::vector<Rank>& a, const std::vector<Rank>& b) {
 }  // namespace
 
 Ticket OperationOrder::submit(Progress& progress, std::unique_ptr<Task> task,
-                              std::shared_ptr<const std::vector<Rank>> peers) {
+                              std::shared_ptr<const std::vector<Rank>> peers,
+                              std::vector<Ticket> after) {
   const std::lock_guard lock(mutex_);
-  Ticket ticket = progress.submit(std::move(task), earlier(*peers));
+  const auto before = earlier(*peers);
+  after.insert(after.end(), before.begin(), before.end());
+  Ticket ticket = progress.submit(std::move(task), std::move(after));
   in_flight_.push_back({ticket, std::move(peers)});
   return ticket;
 }

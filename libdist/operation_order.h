@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Operations of several groups over one transport. Between two ranks messages travel in order, so
-// two operations that share a pair of ranks must not interleave; others run side by side.
+// Operations of several groups or strategies over one transport. Between two ranks messages travel
+// in order, so two operations that share a pair of ranks must not interleave; others run side by
+// side.
 #pragma once
 
 #include <memory>
@@ -15,10 +16,10 @@ namespace dist {
 class OperationOrder {
  public:
   /// Hands the task to the driver; it starts when all earlier operations that talk to one of the
-  /// same peers have ended. `peers`: ascending, without the own rank; must outlive the operation.
+  /// same peers, and the tickets of `after`, have ended. `peers`: ascending, without the own rank.
   /// Thread-safe; what different threads submit at once has no order.
   Ticket submit(Progress& progress, std::unique_ptr<Task> task,
-                std::shared_ptr<const std::vector<Rank>> peers);
+                std::shared_ptr<const std::vector<Rank>> peers, std::vector<Ticket> after = {});
 
   /// submit() and wait in one; at no more cost than Progress::run() where nothing is in the way.
   Status run(Progress& progress, std::unique_ptr<Task> task,

@@ -17,7 +17,9 @@ namespace {
 
 constexpr std::size_t kBlockBytes = 4096;
 
-bool has_state(const UpdateRule& rule) { return !std::holds_alternative<Sgd>(rule); }
+bool has_state(const UpdateRule& rule) {
+  return std::holds_alternative<Momentum>(rule) || std::holds_alternative<Nesterov>(rule);
+}
 
 }  // namespace
 
@@ -30,6 +32,7 @@ Result<UpdateRule> make_update_rule(std::string_view name, double learning_rate)
 }
 
 std::string_view name_of(const UpdateRule& rule) {
+  if (std::holds_alternative<MeanGradient>(rule)) return "mean-gradient";
   if (std::holds_alternative<Sgd>(rule)) return "sgd";
   return std::holds_alternative<Momentum>(rule) ? "momentum" : "nesterov";
 }
@@ -67,6 +70,7 @@ void Updater::apply_sum(std::span<std::byte> parameters,
                         std::span<const std::span<const std::byte>> gradients, std::uint64_t first,
                         double gradient_scale) {
   const auto elems = parameters.size() / size_of(dtype_);
+  DIST_ASSERT(updates_parameters(), "update: the rule mean-gradient has none");
   DIST_ASSERT(!gradients.empty(), "update: there is no gradient");
   for (const auto& gradient : gradients) {
     DIST_ASSERT(parameters.size() == gradient.size(), "update: the spans differ in size");
@@ -98,7 +102,11 @@ void Updater::apply_sum(std::span<std::byte> parameters,
 }
 
 void Updater::set_learning_rate(double learning_rate) {
-  std::visit([&](auto& rule) { rule.learning_rate = learning_rate; }, rule_);
+  std::visit(
+      [&](auto& rule) {
+        if constexpr (requires { rule.learning_rate; }) rule.learning_rate = learning_rate;
+      },
+      rule_);
 }
 
 }  // namespace dist

@@ -38,7 +38,16 @@ struct Nesterov {
   double weight_decay = 0;
 };
 
-using UpdateRule = std::variant<Sgd, Momentum, Nesterov>;
+/// No update: the arena's gradients become the mean over the workers, on every rank, and the
+/// program updates the parameters itself between finish_step() and the next forward pass. For
+/// "ring" and "none": a parameter server updates at the server.
+struct MeanGradient {};
+
+using UpdateRule = std::variant<Sgd, Momentum, Nesterov, MeanGradient>;
+
+constexpr bool updates_parameters(const UpdateRule& rule) {
+  return !std::holds_alternative<MeanGradient>(rule);
+}
 
 /// "sgd", "momentum" or "nesterov" with the given learning rate; anything else is an error that
 /// lists the valid names.
@@ -73,6 +82,7 @@ class Updater {
   Bytes state_bytes() const { return Bytes(state_.bytes().size()); }
 
   const UpdateRule& rule() const { return rule_; }
+  bool updates_parameters() const { return dist::updates_parameters(rule_); }
   void set_learning_rate(double learning_rate);
 
  private:

@@ -69,7 +69,9 @@ template <std::size_t kSummands, typename T>
 void update_summands(InstructionSet set, const UpdateRule& rule, const Views<T>& views) {
   std::visit(
       [&]<typename Rule>(const Rule& chosen) {
-        run_on<Update<Rule, T, kSummands>, Rule, Views<T>>(set, chosen, views);
+        if constexpr (!std::is_same_v<Rule, MeanGradient>) {
+          run_on<Update<Rule, T, kSummands>, Rule, Views<T>>(set, chosen, views);
+        }
       },
       rule);
 }

@@ -40,7 +40,7 @@ class World {
   std::string_view transport_name() const;
 
   Progress& progress() const;
-  /// Of the operations of this world's groups; strategies chain theirs themselves.
+  /// Of the operations of this world's groups and strategies.
   OperationOrder& operation_order() const;
   Trace& trace() const;
   const Log& log() const;

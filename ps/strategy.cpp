@@ -23,7 +23,9 @@ std::uint64_t layout_hash(const Arena& arena, const ShardMap& map, const Roles& 
   hash.text(rules.describe()).text(name_of(rule));
   std::visit(
       [&]<typename Rule>(const Rule& chosen) {
-        hash.real(chosen.learning_rate).real(chosen.weight_decay);
+        if constexpr (requires { chosen.learning_rate; }) {
+          hash.real(chosen.learning_rate).real(chosen.weight_decay);
+        }
         if constexpr (requires { chosen.momentum; }) hash.real(chosen.momentum);
       },
       rule);
@@ -107,7 +109,7 @@ class ParameterServer final : public Strategy {
     return report_;
   }
 
-  Status join() override {
+  Status join(const std::function<void()>&) override {
     DIST_ASSERT(worker_ && begun_, "join() needs a worker that has begun");
     return progress_.run(worker_->make_final_pull(step_));
   }
@@ -204,6 +206,12 @@ Result<std::unique_ptr<Strategy>> make_strategy(Mode mode, World& world, Arena& 
                                                 UpdateRule rule) {
   const Options& options = world.options();
   const Rules rules = Rules::from(mode, options);
+  if (!updates_parameters(rule)) {
+    return Status::invalid_argument(
+        fmt::format("{}: the rule mean-gradient leaves the update to the program, but here it "
+                    "happens at the server; choose sgd, momentum, ... or the strategy ring",
+                    rules.strategy_name));
+  }
   const auto roles = make_roles(world.ranks(), options.servers, options.placement);
   DIST_TRY_BECAUSE(roles, rules.strategy_name);
   DIST_TRY_BECAUSE(rules.check(roles->workers, name_of(rule), options.deterministic),

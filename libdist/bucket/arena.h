@@ -19,7 +19,27 @@ struct Parameter {
   std::string name;
   Elems elements;
   DType dtype = DType::f32;
+
+  // Memory of the program's own, contiguous, that outlives the strategy; nullptr: the arena's. The
+  // strategy copies gradients from there in ready(), and what the step changed back to there before
+  // await() or finish_step() return. Memory of the arena is never copied.
+  void* own_parameters = nullptr;
+  void* own_gradients = nullptr;
+
+  bool borrowed() const { return own_parameters != nullptr || own_gradients != nullptr; }
 };
+
+/// A parameter whose values and gradients lie in memory of the program's own, of equal sizes.
+template <typename T>
+Parameter borrow(std::string name, std::span<T> parameters, std::span<T> gradients) {
+  DIST_ASSERT(parameters.size() == gradients.size(),
+              "borrow(): parameters and gradients differ in size");
+  return {.name = std::move(name),
+          .elements = Elems(parameters.size()),
+          .dtype = dtype_of<T>,
+          .own_parameters = parameters.data(),
+          .own_gradients = gradients.data()};
+}
 
 struct ArenaOptions {
   /// 0: ordinary memory. Otherwise all of the arena's bytes are mapped onto one window of this many
