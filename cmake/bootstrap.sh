@@ -8,11 +8,13 @@ readonly kCmakeMinimum=3.25
 
 usage() {
   cat <<'END'
-usage: cmake/bootstrap.sh [--format] [--tidy] [--list] [--help]
+usage: cmake/bootstrap.sh [--format] [--tidy] [--torch] [--docs] [--list] [--help]
 
 Installs with apt what building, testing and plotting need on Debian 12 or Ubuntu 24.04 (or newer).
   --format  clang-format 14 as well (./check)
   --tidy    clang-tidy 14 as well (./check --all)
+  --torch   LibTorch as well, for the component libtorch (./check)
+  --docs    Doxygen as well (./check --all)
   --list    only prints the packages that are missing, one a line; installs nothing
 Exit code: 0 all is there, 1 something is missing and could not be installed.
 END
@@ -45,6 +47,8 @@ gnuplot-nox gnuplot
 END
   if [[ $want_format == yes ]]; then echo "clang-format-14 clang-format-14"; fi
   if [[ $want_tidy == yes ]]; then echo "clang-tidy-14 clang-tidy-14"; fi
+  if [[ $want_torch == yes ]]; then echo libtorch-dev; fi
+  if [[ $want_docs == yes ]]; then echo "doxygen doxygen"; fi
 }
 
 cmake_is_new_enough() {
@@ -98,11 +102,15 @@ install_packages() {
 
 want_format=no
 want_tidy=no
+want_torch=no
+want_docs=no
 only_list=no
 for argument in "$@"; do
   case $argument in
     --format) want_format=yes ;;
     --tidy) want_tidy=yes ;;
+    --torch) want_torch=yes ;;
+    --docs) want_docs=yes ;;
     --list) only_list=yes ;;
     -h | --help) usage; exit 0 ;;
     *) usage >&2; fail "unknown argument '$argument'" ;;

@@ -20,6 +20,16 @@ install(TARGETS dist EXPORT distTargets
         LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
         ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 
+# The component libtorch: its own targets file, so that dist::dist needs no LibTorch.
+if(TARGET dist_libtorch)
+  install(FILES ${DIST_GENERATED_INCLUDE}/dist/libtorch.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/dist)
+  install(FILES libdist/libtorch/libtorch.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/dist/libdist/libtorch)
+  install(TARGETS dist_libtorch EXPORT distLibtorchTargets
+          LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
+          ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+  install(EXPORT distLibtorchTargets NAMESPACE dist:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/dist)
+endif()
+
 foreach(program IN ITEMS distrun train_cnn scaling)
   if(TARGET ${program})
     set_target_properties(${program} PROPERTIES

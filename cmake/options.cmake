@@ -86,6 +86,12 @@ if(NOT DIST_CHOICE_ONEDNN STREQUAL "OFF")
 endif()
 dist_settle(ONEDNN oneDNN_FOUND "oneDNN ${oneDNN_VERSION}" "libdnnl-dev")
 
+dist_part(LIBTORCH "Component libtorch: LibTorch modules trained with the strategies")
+if(NOT DIST_CHOICE_LIBTORCH STREQUAL "OFF")
+  find_package(Torch QUIET)
+endif()
+dist_settle(LIBTORCH Torch_FOUND "LibTorch ${Torch_VERSION}" "libtorch-dev")
+
 # GPU parts: found and reported, so that a user sees what a machine has; no source uses them yet.
 dist_part(CUDA "GPU memory, streams and kernels")
 if(NOT DIST_CHOICE_CUDA STREQUAL "OFF")

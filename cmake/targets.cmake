@@ -15,6 +15,15 @@ file(WRITE ${DIST_GENERATED_INCLUDE}/dist/dist.h.new
 file(COPY_FILE ${DIST_GENERATED_INCLUDE}/dist/dist.h.new ${DIST_GENERATED_INCLUDE}/dist/dist.h
      ONLY_IF_DIFFERENT)
 
+file(WRITE ${DIST_GENERATED_INCLUDE}/dist/libtorch.h.new
+"// Data-parallel training of LibTorch modules; link dist::libtorch.
+#pragma once
+#include \"dist/dist.h\"
+#include \"libdist/libtorch/libtorch.h\"
+")
+file(COPY_FILE ${DIST_GENERATED_INCLUDE}/dist/libtorch.h.new
+     ${DIST_GENERATED_INCLUDE}/dist/libtorch.h ONLY_IF_DIFFERENT)
+
 # Flags that every target here shares.
 function(dist_configure target)
   target_compile_features(${target} PUBLIC cxx_std_20)
@@ -27,6 +36,10 @@ function(dist_configure_library target)
   dist_configure(${target})
   set_target_properties(${target} PROPERTIES VERSION ${PROJECT_VERSION}
                         SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
+  if(BUILD_SHARED_LIBS)
+    target_link_options(${target} PRIVATE -Wl,--version-script=${PROJECT_SOURCE_DIR}/cmake/exports.map)
+    set_property(TARGET ${target} APPEND PROPERTY LINK_DEPENDS ${PROJECT_SOURCE_DIR}/cmake/exports.map)
+  endif()
   target_include_directories(${target} PUBLIC
     $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>
     $<BUILD_INTERFACE:${DIST_GENERATED_INCLUDE}>

@@ -1,0 +1,380 @@
+// SPDX-License-Identifier: Apache-2.0
+// Hooks of autograd turned into the verbs of a strategy. Two a parameter: one of the tensor, which
+// survives to() and load() and fires before the gradient is accumulated: there a backward pass is
+// noticed and everything checked; and one of the tensor's accumulator, which fires when the
+// gradient is final. In LibTorch 1.13 and 2.x alike.
+#include "libdist/libtorch/libtorch.h"
+
+#include <fmt/format.h>
+#include <torch/csrc/autograd/engine.h>
+#include <torch/csrc/autograd/function_hook.h>
+#include <torch/csrc/autograd/variable.h>
+#include <torch/types.h>
+#include <torch/version.h>
+
+#include <algorithm>
+#include <array>
+#include <functional>
+#include <numeric>
+#include <stdexcept>
+#include <utility>
+#include <vector>
+
+#include "libdist/check.h"
+#include "libdist/libtorch/replica.h"
+
+namespace dist::libtorch {
+namespace {
+
+// From 2.0 on zero_grad() drops the gradients unless asked not to: no breach of anything.
+constexpr bool kZeroGradDrops = TORCH_VERSION_MAJOR >= 2;
+
+enum class Breach : std::uint8_t { hook_lost, moved, dropped, replaced, sparse };
+constexpr std::size_t kBreaches = 5;
+
+std::string describe(Breach breach, const std::string& parameter) {
+  static constexpr std::array<std::string_view, kBreaches> kWhat = {
+      "lost its hook, as to() and load() do; attach after them, or call reattach()",
+      "was moved out of the arena, as to(), load() and set_data() do; attach after them, or call "
+      "reattach() on every rank",
+      "lost its gradient, as zero_grad(true) does; call zero_grad() without it",
+      "was given another gradient tensor, as an assignment to grad() or create_graph does; copy_() "
+      "into the one that is there",
+      "has a sparse gradient, which is exchanged as a dense one; switch it off in the layer"};
+  return fmt::format("libtorch: parameter '{}' {}", parameter,
+                     kWhat[static_cast<std::size_t>(breach)]);
+}
+
+class AfterAccumulation final : public torch::autograd::FunctionPostHook {
+ public:
+  explicit AfterAccumulation(std::function<void()> call) : call_(std::move(call)) {}
+  torch::autograd::variable_list operator()(
+      const torch::autograd::variable_list& outputs,
+      const torch::autograd::variable_list& /*inputs*/) override {
+    call_();
+    return outputs;
+  }
+
+ private:
+  std::function<void()> call_;
+};
+
+}  // namespace
+
+struct Parallel::State {
+  State(World& of, AttachOptions chosen, std::vector<Entry> found,
+        std::vector<torch::Tensor> besides)
+      : world(of),
+        options(std::move(chosen)),
+        updates(updates_parameters(options.update)),
+        entries(std::move(found)),
+        constants(std::move(besides)),
+        hooks(entries.size()),
+        arrived(entries.size(), false) {}
+
+  ~State() {
+    for (std::size_t e = 0; e < entries.size(); ++e) {
+      if (hooks[e].accumulator == nullptr) continue;
+      hooks[e].accumulator->del_post_hook(hooks[e].after);
+      entries[e].tensor.remove_hook(hooks[e].before);
+    }
+  }
+
+  Status meet();
+  Status make_workers_group();
+  Status settle(std::vector<std::size_t> slots);
+  Status broadcast_constants();
+  void hook_all();
+  void hook_accumulator(std::size_t entry);
+
+  void before(std::size_t entry, const torch::TensorBase& gradient);
+  void after(std::size_t entry);
+  void end_backward();
+  void check_all();
+  void mend(Breach breach, const Entry& entry);
+
+  Status adopt_arrival_order();
+  Status exchange();
+  Result<StepReport> step();
+
+  World& world;
+  const AttachOptions options;
+  const bool updates;  // the library, not the program
+  std::vector<Entry> entries;
+  std::vector<torch::Tensor> constants;
+
+  struct Hooks {
+    std::shared_ptr<torch::autograd::Node> accumulator;  // kept: without it there is no hook
+    std::uintptr_t after = 0;                            // on the accumulator
+    unsigned before = 0;                                 // on the tensor
+  };
+  std::vector<Hooks> hooks;  // by entry
+
+  std::unique_ptr<Group> workers;     // those that contribute gradients; none on a mere server
+  std::vector<std::size_t> entry_in;  // by slot of the arena
+  std::vector<std::size_t> slot_of;   // by entry
+  std::shared_ptr<Arena> arena;
+  std::unique_ptr<Strategy> strategy;  // after the arena: it goes first
+
+  bool in_backward = false;
+  bool exchanging = false;  // this backward pass does
+  int accumulations = 0;    // Accumulation objects that live
+  std::vector<bool> arrived;
+  std::optional<ArrivalOrder> recording;  // until the first exchange
+  std::optional<StepReport> exchanged;    // since the last step()
+  std::uint64_t repairs = 0;
+  std::array<bool, kBreaches> warned{};
+};
+
+// Everything of attach() that talks to others.
+Status Parallel::State::meet() {
+  std::vector<std::size_t> reversed(entries.size());
+  std::iota(reversed.rbegin(), reversed.rend(), std::size_t{0});
+  DIST_TRY(settle(std::move(reversed)));
+  DIST_TRY(make_workers_group());
+  if (options.arrival_order && world.ranks() > 1 && workers != nullptr &&
+      workers->ranks() == world.ranks()) {
+    recording.emplace(entries.size());
+  }
+  return broadcast_constants();
+}
+
+Status Parallel::State::make_workers_group() {
+  std::vector<std::int32_t> is_worker(static_cast<std::size_t>(world.ranks()), 0);
+  is_worker[static_cast<std::size_t>(world.rank())] = strategy->worker() >= 0 ? 1 : 0;
+  auto everyone = make_group(world);
+  DIST_TRY_BECAUSE(everyone, "libtorch");
+  DIST_TRY_BECAUSE((*everyone)->all_reduce(is_worker), "libtorch: meeting");
+  std::vector<Rank> members;
+  for (Rank r = 0; r < world.ranks(); ++r) {
+    if (is_worker[static_cast<std::size_t>(r)] != 0) members.push_back(r);
+  }
+  if (members.size() == is_worker.size()) {
+    workers = *std::move(everyone);
+  } else if (strategy->worker() >= 0) {
+    auto some = make_group(world, std::move(members));
+    DIST_TRY_BECAUSE(some, "libtorch");
+    workers = *std::move(some);
+  }
+  return {};
+}
+
+// A new arena in this order and a strategy on it; all replicas become rank 0's.
+Status Parallel::State::settle(std::vector<std::size_t> slots) {
+  strategy.reset();
+  auto made = lay_out(entries, slots);
+  DIST_TRY(made);
+  arena = *std::move(made);
+  entry_in = std::move(slots);
+  slot_of.resize(entries.size());
+  for (std::size_t s = 0; s < entry_in.size(); ++s) slot_of[entry_in[s]] = s;
+  auto chosen = make_strategy(options.strategy, world, *arena, options.update);
+  DIST_TRY_BECAUSE(chosen, "libtorch");
+  strategy = *std::move(chosen);
+  return strategy->begin().because("libtorch");
+}
+
+// All in one message: they are many and small.
+Status Parallel::State::broadcast_constants() {
+  if (workers == nullptr || options.buffers == Buffers::keep) return {};
+  const torch::NoGradGuard no_grad;
+  std::vector<torch::Tensor> dense;
+  std::vector<std::uint8_t> bytes;
+  for (const auto& tensor : constants) {
+    dense.push_back(tensor.to(torch::kCPU).contiguous());
+    const auto* const data = static_cast<const std::uint8_t*>(dense.back().data_ptr());
+    bytes.insert(bytes.end(), data, data + dense.back().nbytes());
+  }
+  if (bytes.empty()) return {};
+  DIST_TRY_BECAUSE(workers->broadcast(bytes), "libtorch: buffers");
+  std::size_t at = 0;
+  for (std::size_t t = 0; t < dense.size(); ++t) {
+    const auto theirs = torch::from_blob(bytes.data() + at, dense[t].sizes(), dense[t].options());
+    constants[t].copy_(theirs);
+    at += dense[t].nbytes();
+  }
+  return {};
+}
+
+void Parallel::State::hook_all() {
+  for (std::size_t e = 0; e < entries.size(); ++e) {
+    hook_accumulator(e);
+    hooks[e].before = entries[e].tensor.register_hook(
+        [this, e](const torch::TensorBase& gradient) { before(e, gradient); });
+  }
+}
+
+void Parallel::State::hook_accumulator(std::size_t entry) {
+  hooks[entry].accumulator = torch::autograd::impl::grad_accumulator(entries[entry].tensor);
+  DIST_ASSERT(hooks[entry].accumulator != nullptr, "libtorch: a parameter without accumulator");
+  hooks[entry].after = hooks[entry].accumulator->add_post_hook(
+      std::make_unique<AfterAccumulation>([this, entry] { after(entry); }));
+}
+
+// The first gradient of a backward pass finds everything as it must be before it is accumulated.
+void Parallel::State::before(std::size_t entry, const torch::TensorBase& gradient) {
+  if (!in_backward) {
+    check_all();
+    exchanging = accumulations == 0;
+    torch::autograd::Engine::get_default_engine().queue_callback([this] { end_backward(); });
+    in_backward = true;
+  }
+  if (gradient.is_sparse()) mend(Breach::sparse, entries[entry]);
+}
+
+void Parallel::State::after(std::size_t entry) {
+  if (!gradient_in_place(entries[entry])) {
+    mend(Breach::replaced, entries[entry]);
+    realias_gradient(entries[entry]);
+  }
+  if (!exchanging) return;
+  if (arrived[entry]) {
+    throw std::runtime_error(
+        fmt::format("libtorch: the gradient of '{}' came twice in one backward pass, as nested "
+                    "backward passes (checkpointing) do; use accumulate() around them",
+                    entries[entry].name));
+  }
+  arrived[entry] = true;
+  if (recording) {
+    recording->note(entry);
+  } else {
+    strategy->ready(slot_of[entry]);
+  }
+}
+
+void Parallel::State::end_backward() {
+  in_backward = false;
+  if (exchanging) exchange().value();
+}
+
+void Parallel::State::check_all() {
+  for (std::size_t e = 0; e < entries.size(); ++e) {
+    Entry& entry = entries[e];
+    if (!parameter_in_place(entry)) {
+      if (!fits(entry)) {
+        throw std::runtime_error(
+            fmt::format("libtorch: parameter '{}' has another type, device or shape than at "
+                        "attach(); after to(), call reattach() on every rank",
+                        entry.name));
+      }
+      mend(Breach::moved, entry);
+      realias_parameter(entry);
+    }
+    if (torch::autograd::impl::try_get_grad_accumulator(entry.tensor) != hooks[e].accumulator) {
+      mend(Breach::hook_lost, entry);
+      hook_accumulator(e);
+    }
+    if (gradient_in_place(entry)) continue;
+    const bool dropped = !entry.tensor.grad().defined();
+    if (!dropped || !kZeroGradDrops) mend(dropped ? Breach::dropped : Breach::replaced, entry);
+    realias_gradient(entry);
+  }
+}
+
+// Strict: throws. Else the caller repairs; the first time of each kind is told.
+void Parallel::State::mend(Breach breach, const Entry& entry) {
+  const auto story = describe(breach, entry.name);
+  if (options.strict) throw std::runtime_error(story);
+  ++repairs;
+  if (std::exchange(warned[static_cast<std::size_t>(breach)], true)) return;
+  world.log().warning(story + "; repaired, and not told again");
+}
+
+Status Parallel::State::adopt_arrival_order() {
+  auto order = recording->agree(*workers);
+  DIST_TRY_BECAUSE(order, "libtorch");
+  if (*order == entry_in) return {};
+  DIST_TRY(strategy->end());
+  return settle(*std::move(order));
+}
+
+// The rest of the backward pass' gradients are what lies in the arena: zeros, if nothing did.
+Status Parallel::State::exchange() {
+  if (recording) {
+    DIST_TRY(adopt_arrival_order());
+    recording.reset();
+    arrived.assign(arrived.size(), false);
+  }
+  for (std::size_t s = 0; s < entry_in.size(); ++s) {
+    if (!arrived[entry_in[s]]) strategy->ready(s);
+  }
+  arrived.assign(arrived.size(), false);
+  auto report = strategy->finish_step();
+  DIST_TRY_BECAUSE(report, "libtorch");
+  exchanged = *std::move(report);
+  if (updates) {
+    const auto gradients = arena->gradients({0, arena->elems().value});
+    std::fill(gradients.begin(), gradients.end(), std::byte{0});
+  }
+  return {};
+}
+
+Result<StepReport> Parallel::State::step() {
+  DIST_ASSERT(accumulations == 0, "libtorch: step() while gradients accumulate");
+  if (in_backward) {
+    return Status::cancelled(
+        "libtorch: the last backward pass ended with an exception, half exchanged");
+  }
+  if (!exchanged) {
+    check_all();
+    DIST_TRY(exchange());
+  }
+  const StepReport report = *exchanged;
+  exchanged.reset();
+  return report;
+}
+
+Parallel::Parallel(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Parallel::Parallel(Parallel&&) noexcept = default;
+Parallel& Parallel::operator=(Parallel&&) noexcept = default;
+Parallel::~Parallel() = default;
+
+Result<StepReport> Parallel::step(torch::optim::Optimizer& optimizer) {
+  auto report = state_->step();
+  if (report.ok() && !state_->updates) optimizer.step();
+  return report;
+}
+
+Result<StepReport> Parallel::step() {
+  DIST_ASSERT(state_->updates, "libtorch: step() needs an optimizer where the program updates");
+  return state_->step();
+}
+
+Parallel::Accumulation Parallel::accumulate() { return Accumulation(&state_->accumulations); }
+
+Status Parallel::synchronize_buffers() { return state_->broadcast_constants(); }
+
+Status Parallel::reattach() {
+  DIST_TRY(state_->strategy->end());
+  state_->exchanged.reset();
+  for (const Entry& entry : state_->entries) {
+    DIST_TRY(check_parameter(entry.name, entry.tensor, state_->entries[0].tensor.scalar_type()));
+  }
+  DIST_TRY(state_->settle(state_->entry_in));
+  for (std::size_t e = 0; e < state_->entries.size(); ++e) {
+    auto& hooks = state_->hooks[e];
+    if (torch::autograd::impl::try_get_grad_accumulator(state_->entries[e].tensor) !=
+        hooks.accumulator) {
+      state_->hook_accumulator(e);
+    }
+  }
+  return state_->broadcast_constants();
+}
+
+Status Parallel::end() { return state_->strategy->end().because("libtorch"); }
+
+int Parallel::workers() const { return state_->strategy->workers(); }
+int Parallel::worker() const { return state_->strategy->worker(); }
+std::uint64_t Parallel::repairs() const { return state_->repairs; }
+
+Result<Parallel> attach(torch::nn::Module& module, World& world, AttachOptions options) {
+  auto entries = find_parameters(module);
+  DIST_TRY(entries);
+  auto state = std::make_unique<Parallel::State>(world, std::move(options), *std::move(entries),
+                                                 find_constants(module));
+  DIST_TRY(state->meet());
+  state->hook_all();
+  return Parallel(std::move(state));
+}
+
+}  // namespace dist::libtorch

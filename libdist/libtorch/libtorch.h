@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+// Data-parallel training of a LibTorch module: one line before the loop, the loop stays as it is.
+//
+//   auto parallel = dist::libtorch::attach(*net, world).value();  // after load() and to()
+//   for (auto& batch : *loader) {
+//     optimizer.zero_grad();
+//     loss(net->forward(batch.data), batch.target).backward();    // exchanges while it runs
+//     optimizer.step();                                           // with the mean gradient
+//   }
+//   parallel.end().value();
+#pragma once
+
+#include <torch/nn/module.h>
+#include <torch/optim/optimizer.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "libdist/dist.h"
+
+namespace dist::libtorch {
+
+/// Who keeps the module's buffers (the running statistics of batch norm) equal.
+enum class Buffers : std::uint8_t {
+  broadcast,  ///< rank 0's go to all at attach() and at synchronize_buffers()
+  keep,       ///< every rank keeps its own
+};
+
+struct AttachOptions {
+  /// "ring", "sync-ps", "async-ps" or "none".
+  std::string strategy = "ring";
+
+  /// MeanGradient: the program's own torch optimizer steps with the mean gradient ("ring" and
+  /// "none"). Any other rule: the library updates the parameters at the end of each backward pass,
+  /// on the ranks or at the servers, and sets the gradients to zero.
+  UpdateRule update = MeanGradient{};
+
+  /// Something broke the attachment (see Parallel::repairs): an exception instead of a repair.
+  bool strict = false;
+
+  /// Exchange in the order in which rank 0's first backward pass finished its gradients; that first
+  /// exchange hides nothing yet. Off: in reverse order of registration. Not with dedicated servers.
+  bool arrival_order = true;
+
+  Buffers buffers = Buffers::broadcast;
+};
+
+/// A module whose gradients are exchanged at the end of each backward pass. All calls, and
+/// backward(), come from one thread. Errors of an exchange leave backward() as std::runtime_error.
+/// Destroyed, it leaves the module as it found it, but for values and addresses.
+class Parallel {
+ public:
+  /// Backward passes during its life accumulate gradients without an exchange; the next one after
+  /// it exchanges the accumulated sums.
+  class Accumulation {
+   public:
+    ~Accumulation() { --*depth_; }
+    Accumulation(const Accumulation&) = delete;
+    Accumulation& operator=(const Accumulation&) = delete;
+
+   private:
+    friend Parallel;
+    explicit Accumulation(int* depth) : depth_(depth) { ++*depth_; }
+    int* depth_;
+  };
+
+  Parallel(Parallel&&) noexcept;
+  Parallel& operator=(Parallel&&) noexcept;
+  ~Parallel();
+
+  /// optimizer.step() where the update is the program's, else only what the last exchange cost. If
+  /// no backward pass reached a parameter since the last step, this rank contributes zeros: without
+  /// it the others would wait. (Optional: a loop in which every backward() reaches parameters may
+  /// call optimizer.step() itself.)
+  Result<StepReport> step(torch::optim::Optimizer& optimizer);
+
+  /// The same where there is no torch optimizer. Asserts that the library updates.
+  Result<StepReport> step();
+
+  [[nodiscard]] Accumulation accumulate();
+
+  /// Rank 0's buffers become everybody's: before an evaluation or a checkpoint. Collective among
+  /// the workers, between steps. Nothing happens with Buffers::keep.
+  Status synchronize_buffers();
+
+  /// After torch::load() or module->to(): takes the parameters as they are now, as rank 0 has them,
+  /// and goes on with a new arena. Collective among all ranks, between steps. State of the
+  /// library's update starts anew; that of a torch optimizer is the program's.
+  Status reattach();
+
+  /// Training is over: waits for the others. On a rank that only serves, serves until then.
+  Status end();
+
+  /// How many ranks contribute gradients, and this one's number among them; -1: it only serves.
+  int workers() const;
+  int worker() const;
+
+  /// Breaches found and mended so far: hooks lost by to() or load(), parameters moved out of the
+  /// arena, gradients dropped by zero_grad(true) or replaced, sparse gradients. The first of each
+  /// kind was logged as a warning.
+  std::uint64_t repairs() const;
+
+ private:
+  friend Result<Parallel> attach(torch::nn::Module&, World&, AttachOptions);
+  struct State;
+  explicit Parallel(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+/// Makes all ranks' parameters and buffers those of rank 0, and moves parameters and gradients into
+/// an arena (same tensors, new addresses), so call it after load() and to(); an optimizer may be
+/// made before or after. Parameters that require no gradient are left out, shared ones taken once.
+/// The module's class, names and methods stay. `world` stays in place and outlives the Parallel,
+/// the module does not need to. Collective. Errors: no parameter requires a gradient; parameters
+/// that are not f32 or f64 of one kind, not in host memory, or not dense; what make_strategy()
+/// refuses.
+Result<Parallel> attach(torch::nn::Module& module, World& world, AttachOptions options = {});
+
+}  // namespace dist::libtorch

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+// Training is what one process would do; replicas stay equal whatever they compute.
+#include <dist/libtorch.h>
+
+#include <string>
+
+#include "tests/libdist/libtorch/net.h"
+#include "tests/support/catch.h"
+#include "tests/support/ranks.h"
+
+namespace {
+
+using namespace dist;
+using libtorch::attach;
+using test::expect;
+using test::expect_ok;
+using test::TorchNet;
+
+constexpr int kSteps = 5;
+constexpr int64_t kBatch = 4;
+
+Options small_buckets(const std::string& algorithm = "auto") {
+  Options options;
+  options.algorithm = algorithm;
+  options.first_bucket_bytes = 64_B;
+  options.bucket_bytes = 512_B;
+  options.timeout = std::chrono::seconds(60);
+  return options;
+}
+
+std::unique_ptr<torch::optim::Optimizer> make_optimizer(const std::string& name, TorchNet& net) {
+  if (name == "adam") return std::make_unique<torch::optim::Adam>(test::trainable(net), 0.01);
+  return std::make_unique<torch::optim::SGD>(test::trainable(net),
+                                             torch::optim::SGDOptions(0.1).momentum(0.9));
+}
+
+// The program before it knew of libdist: one process, the batches of all ranks.
+std::vector<double> train_alone(const std::string& optimizer_name, int ranks, torch::Dtype type) {
+  TorchNet net;
+  net.to(type);
+  auto optimizer = make_optimizer(optimizer_name, net);
+  for (int step = 0; step < kSteps; ++step) {
+    optimizer->zero_grad();
+    test::loss(net, step * ranks * kBatch, ranks * kBatch).backward();
+    optimizer->step();
+  }
+  return test::values(net);
+}
+
+TEST_CASE("N ranks of batch 4 equal one process of batch 4N, with the program's own optimizer") {
+  torch::set_num_threads(1);
+  for (const int ranks : {2, 3, 4}) {
+    for (const std::string name : {"sgd", "adam"}) {
+      for (const std::string algorithm : {"auto", "ring"}) {
+        const auto type = name == "adam" ? torch::kFloat64 : torch::kFloat32;
+        const auto expected = train_alone(name, ranks, type);
+        INFO(ranks << " ranks, " << name << ", " << algorithm);
+        REQUIRE_NOTHROW(test::run_ranks(
+            "shm", ranks,
+            [&](World& world) {
+              TorchNet net;
+              net.to(type);
+              if (world.rank() != 0) torch::nn::init::zeros_(net.left->weight);
+              auto optimizer = make_optimizer(name, net);
+              auto parallel = attach(net, world).value();
+              for (int step = 0; step < kSteps; ++step) {
+                optimizer->zero_grad();
+                test::loss(net, (step * ranks + world.rank()) * kBatch, kBatch).backward();
+                optimizer->step();
+              }
+              expect(parallel.repairs() == 0, "nothing was to be repaired");
+              expect(test::distance(expected, test::values(net)) < 1e-5,
+                     "differs from one process");
+              expect(test::equal_everywhere(world, test::values(net)), "replicas differ");
+              expect_ok(parallel.end());
+            },
+            small_buckets(algorithm)));
+      }
+    }
+  }
+}
+
+TEST_CASE("the library's update, on the ranks or at the servers, equals torch's own optimizer") {
+  torch::set_num_threads(1);
+  for (const int ranks : {1, 3}) {
+    for (const std::string strategy : {"ring", "sync-ps"}) {
+      INFO(ranks << " ranks, " << strategy);
+      const auto expected = train_alone("sgd", ranks, torch::kFloat32);
+      REQUIRE_NOTHROW(test::run_ranks(
+          "shm", ranks,
+          [&](World& world) {
+            TorchNet net;
+            auto parallel = attach(net, world,
+                                   {.strategy = strategy,
+                                    .update = Momentum{.learning_rate = 0.1, .momentum = 0.9}})
+                                .value();
+            for (int step = 0; step < kSteps; ++step) {
+              test::loss(net, (step * ranks + world.rank()) * kBatch, kBatch).backward();
+              const auto report = parallel.step().value();
+              expect(report.step == static_cast<std::uint64_t>(step), "the report's step");
+            }
+            const auto far = test::distance(expected, test::values(net));
+            expect(far < 1e-5, "differs from one process: " + std::to_string(far));
+            expect_ok(parallel.end());
+            expect(test::distance(expected, test::values(net)) < 1e-5, "end() loses parameters");
+          },
+          small_buckets()));
+    }
+  }
+}
+
+TEST_CASE("async-ps trains, and a rank that only serves serves") {
+  torch::set_num_threads(1);
+  auto options = small_buckets();
+  options.placement = Placement::dedicated;
+  REQUIRE_NOTHROW(test::run_ranks(
+      "shm", 3,
+      [](World& world) {
+        TorchNet net(true);
+        auto parallel =
+            attach(net, world, {.strategy = "async-ps", .update = Sgd{.learning_rate = 0.2}})
+                .value();
+        expect(parallel.workers() == 2, "two ranks work");
+        if (parallel.worker() >= 0) {
+          const double before = test::loss(net, 0, 12).item<double>();
+          for (int step = 0; step < 40; ++step) {
+            test::loss(net, (step + parallel.worker()) % 3 * kBatch, kBatch).backward();
+            expect_ok(parallel.step().status());
+          }
+          expect_ok(parallel.synchronize_buffers());
+          const double after = test::loss(net, 0, 12).item<double>();
+          expect(after < before - 0.03,
+                 "the loss fell from " + std::to_string(before) + " to " + std::to_string(after));
+        }
+        expect_ok(parallel.end());
+      },
+      options));
+}
+
+TEST_CASE("different branches, an unused layer, a shared one, micro-steps: replicas stay equal") {
+  torch::set_num_threads(1);
+  for (const std::string algorithm : {"auto", "ring"}) {
+    INFO(algorithm);
+    REQUIRE_NOTHROW(test::run_ranks(
+        "shm", 3,
+        [](World& world) {
+          TorchNet net;
+          auto parallel = attach(net, world).value();
+          torch::optim::Adam optimizer(test::trainable(net), 0.01);
+          for (int step = 0; step < 6; ++step) {
+            optimizer.zero_grad();
+            const bool left = (step + world.rank()) % 3 != 0;
+            {
+              const auto accumulation = parallel.accumulate();
+              for (int micro = 0; micro < 2; ++micro) {
+                test::loss(net, world.rank() * 50 + micro, kBatch, left, !left).backward();
+              }
+              expect(step > 0 || !test::equal_everywhere(
+                                     world, {net.conv->weight.grad().sum().item<double>()}),
+                     "accumulating exchanges nothing");
+            }
+            test::loss(net, step + world.rank(), kBatch, left, step % 2 == 1).backward();
+            expect_ok(parallel.step(optimizer).status());
+            expect(test::equal_everywhere(world, test::values(net)), "replicas differ");
+          }
+          // The last step of rank 2 reaches no parameter at all.
+          optimizer.zero_grad();
+          if (world.rank() != 2) test::loss(net, 1, kBatch).backward();
+          expect_ok(parallel.step(optimizer).status());
+          expect(test::equal_everywhere(world, test::values(net)), "replicas differ at the end");
+          expect(parallel.repairs() == 0, "nothing was to be repaired");
+          expect_ok(parallel.end());
+        },
+        small_buckets(algorithm)));
+  }
+}
+
+TEST_CASE("three micro-steps are one step of three times the batch") {
+  torch::set_num_threads(1);
+  const auto expected = train_alone("sgd", 3, torch::kFloat32);
+  auto world = World::open({}).value();
+  TorchNet net;
+  auto optimizer = make_optimizer("sgd", net);
+  auto parallel = attach(net, world).value();
+  for (int step = 0; step < kSteps; ++step) {
+    optimizer->zero_grad();
+    for (int micro = 0; micro < 3; ++micro) {
+      std::optional<libtorch::Parallel::Accumulation> accumulation;
+      const auto part = test::loss(net, (step * 3 + micro) * kBatch, kBatch) / 3;
+      if (micro == 2) {
+        part.backward();
+      } else {
+        const auto scope = parallel.accumulate();
+        part.backward();
+      }
+    }
+    REQUIRE_OK(parallel.step(*optimizer));
+  }
+  CHECK(test::distance(expected, test::values(net)) < 1e-5);
+  REQUIRE_OK(parallel.end());
+}
+
+TEST_CASE("buffers: rank 0's at the beginning and when asked for") {
+  torch::set_num_threads(1);
+  for (const auto policy : {libtorch::Buffers::broadcast, libtorch::Buffers::keep}) {
+    REQUIRE_NOTHROW(test::run_ranks("shm", 2, [&](World& world) {
+      TorchNet net(true);
+      net.norm->running_mean.fill_(world.rank());
+      net.scale.data().fill_(2 + world.rank());
+      auto parallel = attach(net, world, {.buffers = policy}).value();
+      const double kept = policy == libtorch::Buffers::keep ? world.rank() : 0;
+      expect(net.norm->running_mean[3].item<double>() == kept, "buffers after attach()");
+      expect(net.scale[0].item<double>() == 2 + kept, "frozen parameters after attach()");
+      test::loss(net, 100 * world.rank(), kBatch).backward();
+      const auto mean = [&] { return net.norm->running_mean.sum().item<double>(); };
+      expect(!test::equal_everywhere(world, {mean()}), "each rank has its own statistics");
+      expect_ok(parallel.synchronize_buffers());
+      expect(test::equal_everywhere(world, {mean()}) == (policy == libtorch::Buffers::broadcast),
+             "synchronize_buffers()");
+      expect(net.norm->num_batches_tracked.item<int64_t>() == 1, "integers stay integers");
+      expect_ok(parallel.end());
+    }));
+  }
+}
+
+TEST_CASE("what cannot be attached says what to do") {
+  auto world = World::open({}).value();
+  const auto story = [&](torch::nn::Module& module, libtorch::AttachOptions options = {}) {
+    return attach(module, world, std::move(options)).status().message();
+  };
+  TorchNet net;
+  CHECK(story(net, {.strategy = "sync-ps"}).find("mean-gradient") != std::string::npos);
+  CHECK(story(net, {.strategy = "rong"}).find("valid: ring") != std::string::npos);
+  net.left->to(torch::kFloat64);
+  CHECK(story(net).find("'left.weight' has another type") != std::string::npos);
+  net.to(torch::kFloat16);
+  CHECK(story(net).find("parameters are f32 or f64") != std::string::npos);
+  for (auto& parameter : net.parameters()) parameter.requires_grad_(false);
+  CHECK(story(net).find("no parameter of the module requires a gradient") != std::string::npos);
+}
+
+}  // namespace
