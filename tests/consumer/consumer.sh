@@ -59,7 +59,8 @@ build_with_pkg_config() {
 check_headers() {
   local include=(-I"$prefix/include" -I"$prefix/include/dist") header foreign
   cd "$prefix/include/dist"
-  find . -name '*.h' | sort | while read -r header; do
+  # That of the component libtorch is compiled by its examples.
+  find . -name '*.h' ! -name libtorch.h | sort | while read -r header; do
     echo "#include \"$header\"" | "$compiler" -std=c++20 -fsyntax-only -Wall -Wextra -Wpedantic -Werror "${include[@]}" -I. -x c++ - ||
       fail "$header does not compile alone"
   done
@@ -85,11 +86,129 @@ check_version() {
   done
 }
 
+# What a compiled program asks for: nothing of what libdist may be built with.
+check_symbols() {
+  local foreign
+  "$compiler" -std=c++20 -O1 -I"$prefix/include" -I"$prefix/include/dist" -c "$work/program.cpp" -o "$work/program.o"
+  foreign=$(nm -uC "$work/program.o" | grep -E '\b(MPI_|ompi_|nccl|cu[A-Z]|boost::|fmt::|at::|c10::|torch::|SSL_|EVP_)' || true)
+  [[ -z $foreign ]] || fail "a program that includes <dist/dist.h> needs $foreign"
+  local library
+  library=$(find "$prefix" -name 'libdist.so*' -type f)
+  if [[ -n $library ]]; then
+    foreign=$(nm -DC --defined-only "$library" | grep -v 'dist::' || true)
+    [[ -z $foreign ]] || fail "libdist.so shows foreign symbols: $foreign"
+  fi
+}
+
+# expect_refusal FOLDER FIND_PACKAGE_ARGUMENTS MESSAGE: configuring fails, and says so.
+expect_refusal() {
+  local folder=$work/components/$1
+  mkdir -p "$folder"
+  printf 'cmake_minimum_required(VERSION 3.16)\nproject(consumer LANGUAGES CXX)\nfind_package(dist %s)\n' "$2" >"$folder/CMakeLists.txt"
+  if cmake -S "$folder" -B "$folder/build" -DCMAKE_PREFIX_PATH="$4" -DCMAKE_CXX_COMPILER="$compiler" >"$folder/log" 2>&1; then
+    fail "find_package(dist $2) was accepted"
+  fi
+  tr -s '\n ' ' ' <"$folder/log" | grep -qF "$3" || { cat "$folder/log"; fail "no message '$3'"; }
+}
+
+check_components() {
+  rm -rf "$work/components"
+  expect_refusal unknown "0.1 REQUIRED COMPONENTS pigeon" "no component 'pigeon'; components: libtorch" "$prefix"
+  # An installation without LibTorch: the same without that targets file.
+  cp -r "$prefix" "$work/components/bare"
+  find "$work/components/bare" -name 'distLibtorchTargets*' -delete
+  expect_refusal missing "0.1 REQUIRED COMPONENTS libtorch" "configure libdist with -DDIST_WITH_LIBTORCH=ON" "$work/components/bare"
+}
+
+# Programs of examples/ as projects of their own, warnings as errors.
+build_example() {  # folder, further arguments of cmake
+  local folder=$1
+  shift
+  cmake -S "$source_dir/examples/$folder" -B "$work/$folder" -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_CXX_COMPILER="$compiler" \
+    -DCMAKE_BUILD_TYPE=None -DCMAKE_CXX_FLAGS="-O1 -Wall -Wextra -Werror" "$@" >"$work/$folder.log" 2>&1 || { cat "$work/$folder.log"; fail "$folder: cmake"; }
+  cmake --build "$work/$folder" -j 2
+}
+
+# Every rank ends with the same weights; one process ends with those of two but for rounding.
+expect_own_loop() {  # program
+  local alone both
+  alone=$("$1" 100 | awk '/sum of the weights/ { print $NF }')
+  both=$("$prefix/bin/distrun" -n 2 -- "$1" 100 | awk '/sum of the weights/ { print $NF }' | sort -u)
+  [[ $(wc -w <<<"$both") == 1 ]] || fail "own_loop: the ranks end with different weights: $both"
+  awk -v a="$alone" -v b="$both" 'BEGIN { exit !(a != 0 && (a - b) ^ 2 < 1e-12) }' || fail "own_loop: $alone alone, $both on two ranks"
+}
+
+build_own_loop() {
+  build_example own_loop
+  expect_own_loop "$work/own_loop/own_loop"
+}
+
+# libdist as a part of somebody's build: FetchContent's SOURCE_DIR is add_subdirectory.
+build_subdirectory() {
+  local folder=$work/subdirectory
+  mkdir -p "$folder"
+  cat >"$folder/CMakeLists.txt" <<END
+cmake_minimum_required(VERSION 3.25)
+project(parent LANGUAGES CXX)
+include(FetchContent)
+FetchContent_Declare(libdist SOURCE_DIR "$source_dir")
+FetchContent_MakeAvailable(libdist)
+add_subdirectory("$source_dir/examples/own_loop" own_loop)
+END
+  cmake -S "$folder" -B "$folder/build" -G Ninja -DCMAKE_CXX_COMPILER="$compiler" -DCMAKE_BUILD_TYPE=None -DDIST_WITH_MPI=OFF \
+    -DDIST_WITH_LIBTORCH=OFF -DDIST_WITH_ONEDNN=OFF
+  cmake --build "$folder/build" -j 2 --target own_loop
+  expect_own_loop "$(find "$folder/build" -name own_loop -type f)"
+}
+
+count_added_lines() {  # alone parallel
+  diff <(grep -vE '^ *(//|$)' "$1") <(grep -vE '^ *(//|$)' "$2") | grep -c '^>' || true
+}
+
+build_libtorch() {
+  local name added losses
+  for name in mnist resnet18; do
+    added=$(count_added_lines "$source_dir/examples/libtorch/${name}_alone.cpp" "$source_dir/examples/libtorch/$name.cpp")
+    [[ $added -ge 1 && $added -le 5 ]] || fail "$name.cpp differs from ${name}_alone.cpp by $added lines"
+  done
+  build_example libtorch
+  export OMP_NUM_THREADS=1
+  for command in "$work/libtorch/mnist_alone 3" "$prefix/bin/distrun -n 2 -- $work/libtorch/mnist 3"; do
+    losses=$($command | awk '/epoch 0/ { first += $NF } /epoch 2/ { last += $NF } END { print first, last }')
+    awk -v losses="$losses" 'BEGIN { split(losses, l); exit !(l[1] > 0 && l[2] < 0.8 * l[1]) }' || fail "$command: the loss went $losses"
+  done
+  for command in "$work/libtorch/resnet18_alone 1 32" "$prefix/bin/distrun -n 2 -- $work/libtorch/resnet18 1 64"; do
+    $command | grep -q 'epoch 0: 2 batches, loss [0-9]' || fail "$command: no loss"
+  done
+}
+
+build_deb() {
+  command -v dpkg-deb >/dev/null || { echo "SKIPPED: no dpkg-deb"; exit 77; }
+  rm -rf "$work/deb"
+  mkdir -p "$work/deb"
+  (cd "$work/deb" && cpack --config "$build/CPackConfig.cmake" -G DEB -B "$work/deb" >log 2>&1) || { cat "$work/deb/log"; fail "cpack failed"; }
+  local package
+  package=$(find "$work/deb" -maxdepth 1 -name 'libdist-dev_0.1*.deb')
+  [[ -n $package ]] || fail "cpack made no libdist-dev_0.1*.deb"
+  dpkg-deb -f "$package" Depends | grep -q libc6 || fail "the package names no dependencies"
+  dpkg-deb -x "$package" "$work/deb/root"
+  cmake -S "$source_dir/tests/consumer/project" -B "$work/deb/build" -DCMAKE_PREFIX_PATH="$work/deb/root/usr" \
+    -DCMAKE_CXX_COMPILER="$compiler" -DPROGRAM_SOURCE="$work/program.cpp"
+  cmake --build "$work/deb/build"
+  expect_output "$work/deb/build/program"
+}
+
 case $step in
   install) install_prefix ;;
   cmake) build_with_cmake ;;
   pkg_config) build_with_pkg_config ;;
   headers) check_headers ;;
   version) check_version ;;
+  symbols) check_symbols ;;
+  components) check_components ;;
+  own_loop) build_own_loop ;;
+  subdirectory) build_subdirectory ;;
+  libtorch) build_libtorch ;;
+  deb) build_deb ;;
   *) fail "unknown step '$step'" ;;
 esac
