@@ -86,6 +86,19 @@ check_version() {
   done
 }
 
+# libdist/README.md as its reader follows it: the project file, the program, what it prints.
+follow_page() {
+  local page=$source_dir/libdist/README.md folder=$work/page both
+  mkdir -p "$folder"
+  awk '/^```cmake$/ { inside = 1; next } /^```$/ { if (inside) exit } inside' "$page" >"$folder/CMakeLists.txt"
+  awk '/^```cpp$/ { inside = 1; next } /^```$/ { if (inside) exit } inside' "$page" >"$folder/main.cpp"
+  cmake -S "$folder" -B "$folder/build" -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_CXX_COMPILER="$compiler" -DCMAKE_CXX_FLAGS="-Wall -Wextra -Werror"
+  cmake --build "$folder/build"
+  both=$("$prefix/bin/distrun" -n 2 -- "$folder/build/my_program" | sort)
+  [[ $both == $'[0] -0.5\n[1] -0.5' ]] || fail "the program of libdist/README.md printed '$both'"
+  grep -q 'prints -0.5 twice' "$page" || fail "libdist/README.md says something else"
+}
+
 # What a compiled program asks for: nothing of what libdist may be built with.
 check_symbols() {
   local foreign
@@ -178,7 +191,8 @@ build_libtorch() {
     awk -v losses="$losses" 'BEGIN { split(losses, l); exit !(l[1] > 0 && l[2] < 0.8 * l[1]) }' || fail "$command: the loss went $losses"
   done
   for command in "$work/libtorch/resnet18_alone 1 32" "$prefix/bin/distrun -n 2 -- $work/libtorch/resnet18 1 64"; do
-    $command | grep -q 'epoch 0: 2 batches, loss [0-9]' || fail "$command: no loss"
+    losses=$($command)
+    [[ $losses =~ epoch\ 0:\ 2\ batches,\ loss\ [0-9] ]] || fail "$command printed '$losses'"
   done
 }
 
@@ -204,6 +218,7 @@ case $step in
   pkg_config) build_with_pkg_config ;;
   headers) check_headers ;;
   version) check_version ;;
+  page) follow_page ;;
   symbols) check_symbols ;;
   components) check_components ;;
   own_loop) build_own_loop ;;
