@@ -63,7 +63,8 @@ class HostExchange final : public Exchange {
                                    1.0 / report->contributors);
       } else {
         host_->gradients(chunk, &outs_);
-        reduce_in_order(outs_, sources_, context_.arena.dtype(), Reduction::sum);
+        reduce_in_order(outs_, sources_, context_.arena.dtype(),
+                        takes_mean(*report) ? Reduction::mean : Reduction::sum);
       }
     }
     const auto summed = Clock::now();
@@ -79,7 +80,7 @@ class HostExchange final : public Exchange {
     } else {
       report->bytes_sent += sums_stored_to_others();
       report->communication_exposed += summed - summing;
-      update_from_sums(context_, whole(), report);
+      if (!takes_mean(*report)) update_from_sums(context_, whole(), report);
     }
     return {};
   }
@@ -87,6 +88,11 @@ class HostExchange final : public Exchange {
   // A program with an update of its own makes it on every replica.
   bool shares_parameters() const {
     return context_.options.share_parameters && context_.updater.updates_parameters();
+  }
+  // Without an update of ours, and with everybody's gradients, the sweep divides as well.
+  bool takes_mean(const StepReport& report) const {
+    return !context_.updater.updates_parameters() &&
+           report.contributors == static_cast<int>(host_->members());
   }
   Range whole() const { return {0, context_.arena.elems().value}; }
   Bytes bytes_of(Range range) const {

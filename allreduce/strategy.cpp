@@ -133,13 +133,13 @@ class RingStrategy final : public Strategy {
     return std::exchange(report_, {});
   }
 
-  Status join() override {
+  Status join(const std::function<void()>& update) override {
     DIST_ASSERT(exchange_ != nullptr, "join() before begin()");
-    if (!updater_.updates_parameters()) {
+    const bool program_updates = !updater_.updates_parameters();
+    if (program_updates && !update) {
       return Status::invalid_argument(
-          "ring: with the rule mean-gradient join() cannot keep this rank's parameters up to date, "
-          "its program updates them; give the strategy an update rule, or go on with gradients of "
-          "zero");
+          "ring: join() with the rule mean-gradient needs the program's update, which keeps this "
+          "replica equal to the others");
     }
     exchange_->join();
     for (bool others = true; others; ++step_) {
@@ -148,6 +148,7 @@ class RingStrategy final : public Strategy {
       for (std::size_t bucket = 0; bucket < buckets_.size(); ++bucket) exchange_->start(bucket);
       DIST_TRY(exchange_->finish(&report));
       others = report.contributors != 0;
+      if (others && program_updates) update();
     }
     return {};
   }

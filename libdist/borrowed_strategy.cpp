@@ -36,7 +36,9 @@ class BorrowedStrategy final : public Strategy {
     }
     inner_->use_checkpoints(checkpoint_sink_, checkpoint_source_);
     DIST_TRY(inner_->begin());
-    give_back_parameters();
+    for (std::size_t p = 0; p < arena_.parameter_count(); ++p) {
+      copy_from(arena_.parameters(arena_.range(p)), arena_.parameter(p).own_parameters);
+    }
     return {};
   }
 
@@ -54,14 +56,17 @@ class BorrowedStrategy final : public Strategy {
   Result<StepReport> finish_step() override {
     auto report = inner_->finish_step();
     DIST_TRY(report);
-    for (std::size_t p = 0; p < returned_.size(); ++p) give_back(p);
-    returned_.assign(returned_.size(), false);
+    give_back_all();
     return report;
   }
 
-  Status join() override {
-    DIST_TRY(inner_->join());
-    give_back_parameters();
+  Status join(const std::function<void()>& update) override {
+    const auto after_step = [&] {
+      give_back_all();
+      update();
+    };
+    DIST_TRY(inner_->join(update ? after_step : update));
+    if (updates_) give_back_all();
     return {};
   }
 
@@ -72,10 +77,10 @@ class BorrowedStrategy final : public Strategy {
   Result<Saving> save() override { return inner_->save(); }
 
  private:
-  void give_back_parameters() {
-    for (std::size_t p = 0; p < arena_.parameter_count(); ++p) {
-      copy_from(arena_.parameters(arena_.range(p)), arena_.parameter(p).own_parameters);
-    }
+  // The step is over.
+  void give_back_all() {
+    for (std::size_t p = 0; p < returned_.size(); ++p) give_back(p);
+    returned_.assign(returned_.size(), false);
   }
 
   // Once a step: the program may go on with what it was given.

@@ -43,7 +43,7 @@ class LocalStrategy final : public Strategy {
     return report_;
   }
 
-  Status join() override { return {}; }
+  Status join(const std::function<void()>&) override { return {}; }
 
   Status end() override { return {}; }
 

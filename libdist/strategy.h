@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string_view>
 #include <vector>
@@ -96,9 +97,10 @@ class Strategy {
 
   /// Uneven data: this worker has none left, others may. Comes between two steps, in place of the
   /// next one; end() follows. Stands by without contributing (means are over those who do) until no
-  /// worker has data; then all workers hold the same parameters. Refused with the rule
-  /// mean-gradient, where programs update parameters themselves.
-  virtual Status join() = 0;
+  /// worker has data; then all workers hold the same parameters. With the rule mean-gradient the
+  /// program updates this replica too: `update` is called after each step of the others, with their
+  /// mean in the arena's gradients; it is an error to leave it out then, and unused otherwise.
+  virtual Status join(const std::function<void()>& update = {}) = 0;
 
   /// The training loop is over: says so to the others and waits until they need this rank no more.
   /// On a rank that only serves (worker() == -1) this serves until all workers have ended.

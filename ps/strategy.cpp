@@ -144,7 +144,7 @@ class ParameterServer final : public Strategy {
     return end_of_step();
   }
 
-  Status join() override {
+  Status join(const std::function<void()>&) override {
     DIST_ASSERT(worker_ && begun_, "join() needs a worker that has begun");
     return progress_.run(worker_->make_final_pull(step_));
   }

@@ -96,6 +96,7 @@ struct Parallel::State {
   Status adopt_arrival_order();
   Status exchange();
   Result<StepReport> step();
+  Status join(const std::function<void()>& update);
 
   World& world;
   const AttachOptions options;
@@ -280,9 +281,13 @@ void Parallel::State::mend(Breach breach, const Entry& entry) {
   world.log().warning(story + "; repaired, and not told again");
 }
 
+// Nothing unless this is the first exchange.
 Status Parallel::State::adopt_arrival_order() {
+  if (!recording) return {};
   auto order = recording->agree(*workers);
   DIST_TRY_BECAUSE(order, "libtorch");
+  recording.reset();
+  arrived.assign(arrived.size(), false);
   if (*order == entry_in) return {};
   DIST_TRY(strategy->end());
   return settle(*std::move(order));
@@ -290,11 +295,7 @@ Status Parallel::State::adopt_arrival_order() {
 
 // The rest of the backward pass' gradients are what lies in the arena: zeros, if nothing did.
 Status Parallel::State::exchange() {
-  if (recording) {
-    DIST_TRY(adopt_arrival_order());
-    recording.reset();
-    arrived.assign(arrived.size(), false);
-  }
+  DIST_TRY(adopt_arrival_order());
   for (std::size_t s = 0; s < entry_in.size(); ++s) {
     if (!arrived[entry_in[s]]) strategy->ready(s);
   }
@@ -324,6 +325,12 @@ Result<StepReport> Parallel::State::step() {
   return report;
 }
 
+Status Parallel::State::join(const std::function<void()>& update) {
+  DIST_TRY(adopt_arrival_order());
+  for (Entry& entry : entries) realias_gradient(entry);
+  return strategy->join(update).because("libtorch");
+}
+
 Parallel::Parallel(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Parallel::Parallel(Parallel&&) noexcept = default;
 Parallel& Parallel::operator=(Parallel&&) noexcept = default;
@@ -338,6 +345,15 @@ Result<StepReport> Parallel::step(torch::optim::Optimizer& optimizer) {
 Result<StepReport> Parallel::step() {
   DIST_ASSERT(state_->updates, "libtorch: step() needs an optimizer where the program updates");
   return state_->step();
+}
+
+Status Parallel::join(torch::optim::Optimizer& optimizer) {
+  return state_->join([&] { optimizer.step(); });
+}
+
+Status Parallel::join() {
+  DIST_ASSERT(state_->updates, "libtorch: join() needs an optimizer where the program updates");
+  return state_->join({});
 }
 
 Parallel::Accumulation Parallel::accumulate() { return Accumulation(&state_->accumulations); }

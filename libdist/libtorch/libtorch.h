@@ -90,6 +90,14 @@ class Parallel {
   /// library's update starts anew; that of a torch optimizer is the program's.
   Status reattach();
 
+  /// Uneven data: this rank has no more batches, others may. In place of the next step; end()
+  /// follows. Stands by, contributing nothing (means are over those who do), until no rank has
+  /// data; the program's optimizer goes on with the others' means, so that replicas stay equal.
+  Status join(torch::optim::Optimizer& optimizer);
+
+  /// The same where the library updates.
+  Status join();
+
   /// Training is over: waits for the others. On a rank that only serves, serves until then.
   Status end();
 

@@ -156,7 +156,7 @@ TEST_CASE("with uneven data too, ring and synchronous parameter server have the 
   }
 }
 
-TEST_CASE("a program that updates parameters itself cannot leave that to join()") {
+TEST_CASE("a program that updates parameters itself does so in join() too") {
   test::run_ranks("shm", 2, [](World& world) {
     auto arena = Arena::create({{"a", Elems(1)}}).value();
     const auto strategy = make_strategy("ring", world, arena, MeanGradient{}).value();

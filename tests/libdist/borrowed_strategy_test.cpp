@@ -176,6 +176,49 @@ TEST_CASE("parameters and gradients outside the arena: every strategy") {
       options));
 }
 
+// Rank r has r + 1 batches; a program's own update counts the means it was given.
+void train_uneven(World& world) {
+  std::vector<float> weights(40), gradients(40);
+  auto arena = Arena::create({borrow("w", std::span(weights), std::span(gradients))}).value();
+  auto ring = make_strategy("ring", world, arena, MeanGradient{}).value();
+  expect_ok(ring->begin());
+  const auto update = [&] {
+    for (std::size_t i = 0; i < weights.size(); ++i) weights[i] -= gradients[i];
+  };
+  for (int step = 0; step <= world.rank(); ++step) {
+    gradients.assign(40, static_cast<float>(6 * world.rank()));
+    ring->ready(0);
+    expect_ok(ring->finish_step().status());
+    update();
+  }
+  expect(ring->join().message().find("the program's update") != std::string::npos, "join()");
+  expect_ok(ring->join(update));
+  // Means over ranks 0..2, 1..2 and 2 alone: 6, 9 and 12.
+  expect(weights == std::vector<float>(40, -27), "the joined replicas");
+  expect_ok(ring->end());
+}
+
+TEST_CASE("uneven data: the program's update goes on in join()") {
+  for (const std::string algorithm : {"auto", "ring"}) {
+    INFO(algorithm);
+    REQUIRE_NOTHROW(test::run_ranks("shm", 3, train_uneven, options_of(algorithm)));
+  }
+  REQUIRE_NOTHROW(test::run_ranks("shm", 2, [](World& world) {
+    Outside own;
+    auto arena = Arena::create(own.parameters()).value();
+    auto ring = make_strategy("ring", world, arena, Sgd{.learning_rate = 1}).value();
+    expect_ok(ring->begin());
+    if (world.rank() == 0) {
+      own.db.assign(70, 5);
+      for (const std::size_t p : {0, 1, 2}) ring->ready(p);
+      expect_ok(ring->finish_step().status());
+    }
+    expect_ok(ring->join());
+    expect(own.b == std::vector<float>(70, -5), "join() brings the parameters");
+    expect_ok(ring->end());
+  }));
+}
+
 TEST_CASE("several strategies in one world, step by step") {
   for (const std::string algorithm : {"auto", "ring"}) {
     INFO(algorithm);

@@ -175,6 +175,25 @@ TEST_CASE("different branches, an unused layer, a shared one, micro-steps: repli
   }
 }
 
+TEST_CASE("uneven data: who has none left joins, from the first step on if need be") {
+  torch::set_num_threads(1);
+  REQUIRE_NOTHROW(test::run_ranks("shm", 3, [](World& world) {
+    TorchNet net;
+    auto parallel = attach(net, world).value();
+    torch::optim::Adam optimizer(test::trainable(net), 0.01);
+    const auto before = test::values(net);
+    for (int step = 0; step < 2 * world.rank(); ++step) {
+      optimizer.zero_grad();
+      test::loss(net, world.rank() * 10 + step, kBatch).backward();
+      optimizer.step();
+    }
+    expect_ok(parallel.join(optimizer));
+    expect(test::equal_everywhere(world, test::values(net)), "replicas differ");
+    expect(test::values(net) != before, "rank 0's replica was trained by the others");
+    expect_ok(parallel.end());
+  }));
+}
+
 TEST_CASE("three micro-steps are one step of three times the batch") {
   torch::set_num_threads(1);
   const auto expected = train_alone("sgd", 3, torch::kFloat32);
