@@ -197,6 +197,11 @@ const auto kEntries = std::to_array<Entry>({
        return parse_word(t, {"none", "f16", "bf16", "int8", "top-k", "one-bit"}, &o->compress);
      },
      [](const Options& o) { return o.compress; }},
+    {"compress-pull", "parameters from parameter servers on the wire: none, f16, bf16",
+     [](std::string_view t, Options* o) {
+       return parse_word(t, {"none", "f16", "bf16"}, &o->compress_pull);
+     },
+     [](const Options& o) { return o.compress_pull; }},
     {"top-k", "with compress=top-k: the part of the values that is sent, in (0, 1]",
      [](std::string_view t, Options* o) { return parse_part(t, &o->top_k); },
      [](const Options& o) { return fmt::format("{}", o.top_k); }},

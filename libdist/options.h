@@ -71,6 +71,8 @@ struct Options {
   std::string compress =
       "none";  ///< of gradients on the wire: none, f16, bf16, int8, top-k or one-bit; ring knows
                ///< the first four (and then goes over the transport), parameter servers all
+  std::string compress_pull = "none";  ///< of parameters on the way from parameter servers: none,
+                                       ///< f16 or bf16; the servers keep theirs in full
   double top_k = 0.01;  ///< with compress=top-k: the part of the values that is sent, in (0, 1]
   Bytes compress_at_least = 64_KiB;  ///< what has fewer bytes is sent as it is
   bool deterministic = false;        ///< refuse whatever could change the order of a sum

@@ -36,6 +36,7 @@ class Link {
   struct Sent {
     std::optional<std::size_t> from_piece;  ///< whose parameters were sent from where they lie
     Staging::Buffer buffer;                 ///< or the copy, given back
+    std::vector<std::byte> packed;          ///< or the compressed copy
   };
   void send(Transport& transport, const Header& header, std::span<const std::byte> payload = {},
             Sent sent = {});

@@ -5,6 +5,8 @@
 
 #include <bit>
 
+#include "ps/packing.h"
+
 namespace dist::ps {
 namespace {
 
@@ -63,7 +65,10 @@ Status check_piece(const Header& header, const Expectation& expected) {
         "parameter-server header: {} of piece {}, which is server {}'s and not server {}'s",
         name_of(header.kind), header.piece, piece.server, expected.server));
   }
-  const auto payload = bytes_of(Elems(piece.range.elems()), expected.dtype).value;
+  const Elems elems(piece.range.elems());
+  const auto payload = expected.packer != nullptr
+                           ? expected.packer->payload_bytes(header.kind, elems).value
+                           : bytes_of(elems, expected.dtype).value;
   if (header.payload_bytes != payload) {
     return refuse("payload size", header.payload_bytes, payload);
   }

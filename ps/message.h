@@ -56,6 +56,8 @@ struct Header {
   bool operator==(const Header&) const = default;
 };
 
+class Packer;
+
 /// What a receiver checks a header against.
 struct Expectation {
   Direction direction = Direction::to_server;
@@ -64,6 +66,7 @@ struct Expectation {
   const ShardMap* map = nullptr;
   int server = 0;
   DType dtype = DType::f32;
+  const Packer* packer = nullptr;  ///< null: every payload travels as it is
 };
 
 HeaderBytes encode(const Header& header);

@@ -56,14 +56,18 @@ void PushLanes::post(Transport& transport, int server, Lane& lane) {
   const Rank rank = worker_.ports()[static_cast<std::size_t>(server)]->rank();
   auto sending = std::make_unique<Sending>();
   sending->piece = lane.order.take();
-  const Header header = worker_.push_header(sending->piece, step_);
+  Header header = worker_.push_header(sending->piece, step_);
+  const auto& piece = worker_.options().map->pieces[sending->piece];
+  std::span<const std::byte> payload = worker_.arena().gradients(piece.range);
+  if (worker_.packer().packs(Kind::push, Elems(piece.range.elems()))) {
+    payload = sending->packed = worker_.pack(sending->piece);
+    header.payload_bytes = payload.size();
+  }
   sending->header = encode(header);
   sending->payload = Bytes(header.payload_bytes);
   sending->header_sent = transport.send(rank, Channel::to_server, sending->header);
   if (header.payload_bytes != 0) {
-    const auto& piece = worker_.options().map->pieces[sending->piece];
-    sending->payload_sent =
-        transport.send(rank, Channel::to_server, worker_.arena().gradients(piece.range));
+    sending->payload_sent = transport.send(rank, Channel::to_server, payload);
   }
   lane.in_flight += sending->payload;
   lane.sending.push_back(std::move(sending));

@@ -44,6 +44,7 @@ class PushLanes {
   struct Sending {
     HeaderBytes header;
     std::uint32_t piece = 0;
+    std::vector<std::byte> packed;  // the payload where it is compressed
     Bytes payload;
     Operation header_sent;
     std::optional<Operation> payload_sent;

@@ -42,6 +42,7 @@ Result<std::shared_ptr<Server>> Server::create(ServerOptions options, Arena& are
 Server::Server(ServerOptions options, Arena& arena, std::unique_ptr<Store> store)
     : options_(std::move(options)),
       arena_(arena),
+      packer_(options_.packing, arena.dtype()),
       staging_({bytes_of(options_.map->largest_piece(options_.server), arena.dtype()),
                 options_.rules.may_drop() ? kNoBound : options_.staging_per_worker,
                 options_.roles.workers, arena.alias_window()}),
@@ -61,7 +62,7 @@ Server::Server(ServerOptions options, Arena& arena, std::unique_ptr<Store> store
           options_.roles.worker_rank(worker),
           Expectation{Direction::to_server, static_cast<std::uint32_t>(options_.roles.workers),
                       static_cast<std::uint32_t>(worker), options_.map.get(), options_.server,
-                      arena.dtype()});
+                      arena.dtype(), &packer_});
     }
     peers_.push_back(std::move(peer));
   }
@@ -176,7 +177,12 @@ Status Server::find_memory(Transport& transport, Peer& peer, bool* moved) {
     DIST_TRY(buffer);
     if (!buffer->has_value()) return {};
     peer.buffer = **std::move(buffer);
-    peer.link->receive_payload(transport, peer.buffer.bytes().first(peer.current.payload_bytes));
+    auto into = peer.buffer.bytes().first(peer.current.payload_bytes);
+    if (packs(Kind::push, place_of(peer.current.piece))) {
+      peer.packed.resize(peer.current.payload_bytes);
+      into = peer.packed;
+    }
+    peer.link->receive_payload(transport, into);
   }
   *moved = true;
   peer.stage = Stage::payload;
@@ -272,8 +278,11 @@ Status Server::handle(Transport& transport, Peer& peer, const Header& header) {
 
 Status Server::contribute(Peer& peer, const Header& header) {
   const auto at = place_of(header.piece);
-  const auto data = peer.link ? peer.buffer.bytes().first(header.payload_bytes)
-                              : arena_.gradients(store_->piece(at).range);
+  auto data = arena_.gradients(store_->piece(at).range);
+  if (peer.link) {
+    data = peer.buffer.bytes().first(data.size());
+    if (packs(Kind::push, at)) DIST_TRY(packer_.unpack(Kind::push, peer.packed, data));
+  }
   DIST_TRY(store_->contribute(at, peer.worker, header.step, header.version, data,
                               std::move(peer.buffer)));
   peer.pushed[at] = true;
@@ -385,9 +394,22 @@ Result<bool> Server::give(Transport& transport, Peer& peer, std::size_t at) {
   if (peer.link && peer.link->payload_in_flight() >= kRepliesInFlight) return false;
   Link::Sent sent;
   std::span<const std::byte> payload = store_->parameters(at);
+  if (packs(Kind::reply, at)) {
+    sent.packed.resize(
+        packer_.payload_bytes(Kind::reply, Elems(store_->piece(at).range.elems())).value);
+    packer_.pack(Kind::reply, payload, sent.packed);
+    payload = sent.packed;
+  }
   if (!peer.link) {
     const auto into = arena_.parameters(store_->piece(at).range);
-    std::memcpy(into.data(), payload.data(), payload.size());
+    if (sent.packed.empty()) {
+      std::memcpy(into.data(), payload.data(), payload.size());
+    } else {
+      // The replica here is to have the bits of the others.
+      DIST_TRY(packer_.unpack(Kind::reply, payload, into));
+    }
+  } else if (!sent.packed.empty()) {
+    // It has its own memory.
   } else if (options_.rules.applies_while_replying()) {
     auto buffer = staging_.lend(peer.worker);
     DIST_TRY(buffer);
@@ -423,6 +445,10 @@ Status Server::reap(Transport& transport, Peer& peer, bool* moved) {
   *moved |= *any;
   for (const auto at : pieces) --replies_in_place_[at];
   return {};
+}
+
+bool Server::packs(Kind kind, std::size_t at) const {
+  return packer_.packs(kind, Elems(store_->piece(at).range.elems()));
 }
 
 bool Server::all_greeted() const {

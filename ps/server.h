@@ -18,6 +18,7 @@
 #include "libdist/trace.h"
 #include "ps/link.h"
 #include "ps/message.h"
+#include "ps/packing.h"
 #include "ps/shard.h"
 #include "ps/staging.h"
 #include "ps/store.h"
@@ -38,6 +39,7 @@ struct ServerOptions {
   Bytes staging_per_worker = kStagingPerWorker;
   /// Pieces that the forward pass needs first are summed and sent first; else in their order.
   bool priority = true;
+  Packing packing{};
   /// Threads for sums and updates; 0: the progress thread computes them.
   int threads = 0;
 };
@@ -96,8 +98,9 @@ class Server {
     std::deque<Header> inbox;    // of the worker on this rank
     std::deque<Header> outbox;   // to the worker on this rank
     Stage stage = Stage::header;
-    Header current;          // whose payload is awaited
-    Staging::Buffer buffer;  // where it lands, unless in the store
+    Header current;                 // whose payload is awaited
+    Staging::Buffer buffer;         // where it lands, unless in the store
+    std::vector<std::byte> packed;  // or here, until it is complete and goes there decompressed
     bool greeted = false;
     std::size_t next_init = 0;
     std::uint64_t step = 0;    // steps pushed whole
@@ -138,6 +141,7 @@ class Server {
   Result<Advance> wind_down(Transport& transport);
   void say_last_words(Transport& transport);
 
+  bool packs(Kind kind, std::size_t at) const;
   bool all_greeted() const;
   bool may_answer(const Peer& peer, std::size_t at) const;
   bool finished() const;
@@ -145,6 +149,7 @@ class Server {
 
   const ServerOptions options_;
   Arena& arena_;
+  Packer packer_;
   Staging staging_;  // before store and peers, whose buffers go back to it
   std::unique_ptr<Store> store_;
   checkpoint::Sink* checkpoint_sink_ = nullptr;

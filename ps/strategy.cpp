@@ -23,9 +23,9 @@ namespace {
 constexpr Duration kLookForFailures = std::chrono::milliseconds(20);
 
 std::uint64_t layout_hash(const Arena& arena, const ShardMap& map, const Roles& roles,
-                          const Rules& rules, const UpdateRule& rule) {
+                          const Rules& rules, const Packing& packing, const UpdateRule& rule) {
   LayoutHash hash;
-  hash.text(rules.describe()).text(name_of(rule));
+  hash.text(rules.describe()).text(packing.describe()).text(name_of(rule));
   std::visit(
       [&]<typename Rule>(const Rule& chosen) {
         if constexpr (requires { chosen.learning_rate; }) {
@@ -74,11 +74,14 @@ class ParameterServer final : public Strategy {
   }
 
   Status prepare(const Options& options, UpdateRule rule) {
-    const auto hash = layout_hash(arena_, *map_, roles_, rules_, rule);
+    const auto packing = Packing::from(options);
+    DIST_TRY(packing);
+    const auto hash = layout_hash(arena_, *map_, roles_, rules_, *packing, rule);
     if (const int server = roles_.server_of(rank_); server >= 0) {
       ServerOptions chosen{roles_, server, map_, rules_, rule, hash, options.timeout};
       chosen.priority = options.priority;
       chosen.threads = server_threads(options);
+      chosen.packing = *packing;
       auto made = Server::create(std::move(chosen), arena_, trace_);
       DIST_TRY(made);
       server_ = *std::move(made);
@@ -86,7 +89,9 @@ class ParameterServer final : public Strategy {
     if (worker() >= 0) {
       WorkerOptions chosen{roles_, worker(), map_, rules_.strategy_name, hash, options.timeout};
       chosen.priority = options.priority;
+      chosen.packing = *packing;
       worker_ = std::make_shared<Worker>(std::move(chosen), arena_, trace_, server_);
+      DIST_TRY(worker_->prepare());
     }
     return {};
   }
@@ -216,6 +221,10 @@ class ParameterServer final : public Strategy {
     report.communication_busy = busy_time(*pull_);
     const auto sent = progress_.counters().sent;
     report.bytes_sent = sent - std::exchange(bytes_sent_, sent);
+    const Bytes saved = worker_->saved();
+    report.compression_saved = saved - std::exchange(saved_, saved);
+    const Duration packing = worker_->packer().time();
+    report.compression = packing - std::exchange(packing_, packing);
     pushes_.clear();
     pull_.reset();
     tracker_.begin_step();
@@ -255,7 +264,9 @@ class ParameterServer final : public Strategy {
   std::shared_ptr<Worker> worker_;
   std::optional<Ticket> serving_;
   std::vector<Ticket> pushes_;  // of this step
-  Bytes bytes_sent_;
+  Bytes bytes_sent_;            // all three before this step
+  Bytes saved_;
+  Duration packing_{0};
   std::uint64_t step_ = 0;        // since begin()
   std::uint64_t first_step_ = 0;  // before it, where the job was resumed
   std::optional<Ticket> pull_;    // of this step, from its first await() on

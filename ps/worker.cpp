@@ -44,6 +44,7 @@ Worker::Worker(WorkerOptions options, Arena& arena, Trace& trace, std::shared_pt
       trace_(trace),
       local_(std::move(local)),
       versions_(options_.map->pieces.size(), 0),
+      packer_(options_.packing, arena.dtype()),
       lanes_(*this) {
   const Rank own_rank = options_.roles.worker_rank(options_.worker);
   for (int server = 0; server < options_.roles.servers; ++server) {
@@ -53,9 +54,31 @@ Worker::Worker(WorkerOptions options, Arena& arena, Trace& trace, std::shared_pt
                                static_cast<std::uint32_t>(options_.worker),
                                options_.map.get(),
                                server,
-                               arena.dtype()};
+                               arena.dtype(),
+                               &packer_};
     ports_.push_back(rank == own_rank ? nullptr : std::make_unique<ServerPort>(rank, expected));
   }
+}
+
+Status Worker::prepare() {
+  if (!needs_error_feedback(options_.packing.push)) return {};
+  auto mapped = Mapping::map(bytes_of(arena_.elems(), DType::f32), arena_.alias_window());
+  DIST_TRY_BECAUSE(mapped, "error feedback of the compression");
+  lost_ = *std::move(mapped);
+  return {};
+}
+
+std::vector<std::byte> Worker::pack(std::uint32_t piece) {
+  const Range range = options_.map->pieces[piece].range;
+  const auto plain = arena_.gradients(range);
+  std::vector<std::byte> packed(packer_.payload_bytes(Kind::push, Elems(range.elems())).value);
+  std::span<float> lost;
+  if (!lost_.bytes().empty()) {
+    lost = {reinterpret_cast<float*>(lost_.bytes().data()) + range.begin, range.elems()};
+  }
+  packer_.pack(Kind::push, plain, packed, lost);
+  if (packed.size() < plain.size()) saved_ += Bytes(plain.size() - packed.size());
+  return packed;
 }
 
 std::string Worker::name_of_server(int server) const {

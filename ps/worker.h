@@ -14,6 +14,7 @@
 #include "libdist/trace.h"
 #include "ps/arrivals.h"
 #include "ps/message.h"
+#include "ps/packing.h"
 #include "ps/push_lanes.h"
 #include "ps/server.h"
 #include "ps/shard.h"
@@ -29,6 +30,7 @@ struct WorkerOptions {
   Duration timeout = std::chrono::seconds(120);
   /// As the servers have it.
   Bytes staging_per_worker = kStagingPerWorker;
+  Packing packing{};
   /// The parameters that the forward pass needs first go first; else the pieces go in their order.
   bool priority = true;
 };
@@ -65,6 +67,9 @@ class ServerPort {
 /// belongs to the tasks. Arena, trace and worker must outlive all operations of the tasks.
 class Worker : public std::enable_shared_from_this<Worker> {
  public:
+  /// Before the first task. Memory for what compression loses, if it needs that. Error: resource.
+  Status prepare();
+
   /// `local` is the server on this rank, or null.
   Worker(WorkerOptions options, Arena& arena, Trace& trace, std::shared_ptr<Server> local);
 
@@ -102,6 +107,11 @@ class Worker : public std::enable_shared_from_this<Worker> {
   Header header(Kind kind) const;
   Header piece_header(Kind kind, std::uint32_t piece) const;
   Header push_header(std::uint32_t piece, std::uint64_t step) const;
+  /// Gradients of a piece as they travel, where packer().packs() them.
+  std::vector<std::byte> pack(std::uint32_t piece);
+  Packer& packer() { return packer_; }
+  /// What compression has kept off the wire since the worker was made; exact between two steps.
+  Bytes saved() const { return saved_; }
   /// What a server's `failed` means.
   Status told(const ServerPort& port, const Header& failed) const;
   /// The story of a server that failed or went away, or ok. Looks only where nobody awaits.
@@ -114,6 +124,9 @@ class Worker : public std::enable_shared_from_this<Worker> {
   const std::shared_ptr<Server> local_;
   std::vector<std::unique_ptr<ServerPort>> ports_;
   std::vector<std::uint64_t> versions_;
+  Packer packer_;
+  Mapping lost_;  // by compression, to be sent with the next gradient: a float an element
+  Bytes saved_;
   PushLanes lanes_;
 };
 

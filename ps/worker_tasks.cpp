@@ -168,6 +168,7 @@ class Pull final : public Exchange {
     std::vector<std::uint32_t> due;  // pieces, ascending
     std::optional<Header> current;   // whose parameters are on their way
     Operation payload;
+    std::vector<std::byte> packed;  // where they land if they are compressed
     bool complete() const { return due.empty() && !current; }
   };
 
@@ -175,7 +176,7 @@ class Pull final : public Exchange {
     for (int server = 0; server < map().servers(); ++server) {
       const auto& owned = map().of_server[static_cast<std::size_t>(server)];
       if (owned.empty()) continue;
-      streams_.push_back({server, owned, std::nullopt, {}});
+      streams_.push_back({server, owned, std::nullopt, {}, {}});
       const auto& port = worker_->ports()[static_cast<std::size_t>(server)];
       if (port) {
         port->awaited = true;
@@ -217,6 +218,7 @@ class Pull final : public Exchange {
         if (!transport.finished(stream.payload)) return {};
         DIST_TRY(transport.take(stream.payload));
         *moved = true;
+        DIST_TRY(unpack(stream));
       }
       const auto piece = stream.current->piece;
       worker_->versions()[piece] = stream.current->version;
@@ -227,12 +229,25 @@ class Pull final : public Exchange {
     return {};
   }
 
-  // Straight into the arena; and the next header, whatever it is.
+  // Straight into the arena unless compressed; and the next header, whatever it is.
   void receive(Transport& transport, Stream& stream, ServerPort& port) {
-    const auto into = worker_->arena().parameters(map().pieces[stream.current->piece].range);
+    const Range range = map().pieces[stream.current->piece].range;
+    auto into = worker_->arena().parameters(range);
+    if (worker_->packer().packs(Kind::reply, Elems(range.elems()))) {
+      stream.packed.resize(stream.current->payload_bytes);
+      into = stream.packed;
+    }
     stream.payload = transport.receive(port.rank(), Channel::to_worker, into);
     bytes_ += Bytes(into.size());
     port.listen(transport);
+  }
+
+  Status unpack(Stream& stream) {
+    if (stream.packed.empty()) return {};
+    const auto into = worker_->arena().parameters(map().pieces[stream.current->piece].range);
+    Status outcome = worker_->packer().unpack(Kind::reply, stream.packed, into);
+    stream.packed.clear();
+    return outcome;
   }
 
   Status note(Stream& stream, const Header& header) {
