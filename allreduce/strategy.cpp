@@ -113,6 +113,8 @@ class RingStrategy final : public Strategy {
     return {};
   }
 
+  std::uint64_t next_step() const override { return step_; }
+
   void ready(std::size_t index) override {
     DIST_ASSERT(exchange_ != nullptr, "ready() before begin()");
     tracker_.ready(index);

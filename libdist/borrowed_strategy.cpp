@@ -29,6 +29,7 @@ class BorrowedStrategy final : public Strategy {
   std::string_view name() const override { return inner_->name(); }
   int workers() const override { return inner_->workers(); }
   int worker() const override { return inner_->worker(); }
+  std::uint64_t next_step() const override { return inner_->next_step(); }
 
   Status begin() override {
     for (std::size_t p = 0; p < arena_.parameter_count(); ++p) {

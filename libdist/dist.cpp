@@ -55,6 +55,11 @@ namespace {
 
 Result<std::unique_ptr<Strategy>> make_on_arena(std::string_view name, World& world, Arena& arena,
                                                 UpdateRule rule) {
+  if (name == "ring" && world.options().elastic) {
+    return Status::invalid_argument(
+        "ring: an elastic world has no ring, its workers know servers only; choose sync-ps or "
+        "async-ps");
+  }
   if (name == "ring") return allreduce::make_strategy(world, arena, rule);
   if (name == "sync-ps") return ps::make_strategy(ps::Mode::sync, world, arena, rule);
   if (name == "async-ps") return ps::make_strategy(ps::Mode::async, world, arena, rule);
@@ -73,6 +78,10 @@ Result<std::unique_ptr<Strategy>> make_strategy(std::string_view name, World& wo
 }
 
 Result<std::unique_ptr<Group>> make_group(World& world, std::vector<Rank> members) {
+  if (world.options().elastic) {
+    return Status::invalid_argument(
+        "group: the workers of an elastic world know servers only, and come and go");
+  }
   return allreduce::make_group(world, std::move(members), world.options().algorithm);
 }
 

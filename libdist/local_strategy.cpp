@@ -29,6 +29,8 @@ class LocalStrategy final : public Strategy {
     return checkpoint::load_state(*checkpoint_source_, whole(), &updater_, 0);
   }
 
+  std::uint64_t next_step() const override { return step_; }
+
   void ready(std::size_t index) override { tracker_.ready(index); }
 
   Status await(std::size_t) override {

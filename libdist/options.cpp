@@ -157,6 +157,14 @@ const auto kEntries = std::to_array<Entry>({
     {"connect-timeout-s", "seconds for all ranks to find each other",
      [](std::string_view t, Options* o) { return parse_seconds(t, &o->connect_timeout); },
      [](const Options& o) { return seconds_text(o.connect_timeout); }},
+    {"elastic", "1: workers may come, go and come back; with tcp and dedicated servers",
+     [](std::string_view t, Options* o) { return parse_flag(t, &o->elastic); },
+     [](const Options& o) { return std::string(o.elastic ? "1" : "0"); }},
+    {"incarnation", "elastic: which life of this rank this is; counted by distrun --restart",
+     [](std::string_view t, Options* o) {
+       return parse_number<std::uint32_t>(t, 0, &o->incarnation);
+     },
+     [](const Options& o) { return fmt::format("{}", o.incarnation); }},
     {"bucket-bytes", "bytes at which a bucket of gradients leaves",
      [](std::string_view t, Options* o) { return parse_bytes(t, &o->bucket_bytes); },
      [](const Options& o) { return fmt::format("{}", o.bucket_bytes.value); }},
@@ -241,6 +249,14 @@ const auto kEntries = std::to_array<Entry>({
     {"delay-compensation", "async-ps: lambda of DC-ASGD; 0: off; workers x model more memory",
      [](std::string_view t, Options* o) { return parse_lambda(t, &o->delay_compensation); },
      [](const Options& o) { return fmt::format("{}", o.delay_compensation); }},
+    {"on-worker-loss", "stop, drop (go on without it), or auto: drop where elastic, else stop",
+     [](std::string_view t, Options* o) {
+       return parse_word(t, {"auto", "stop", "drop"}, &o->on_worker_loss);
+     },
+     [](const Options& o) { return o.on_worker_loss; }},
+    {"min-workers", "elastic: training starts when so many workers have come; 0: all",
+     [](std::string_view t, Options* o) { return parse_number(t, 0, &o->min_workers); },
+     [](const Options& o) { return fmt::format("{}", o.min_workers); }},
     {"trace", "path of the Chrome trace; the rank goes before the extension",
      [](std::string_view t, Options* o) {
        o->trace = t;
@@ -350,6 +366,25 @@ Status read_variables(Options* options) {
   return {};
 }
 
+Status check_membership(const Options& o) {
+  const bool possible = o.transport == "tcp" && o.placement == Placement::dedicated;
+  if (o.elastic && !possible) {
+    return Status::invalid_argument(
+        "elastic needs transport=tcp and placement=dedicated: a worker's death may touch nobody "
+        "but its servers");
+  }
+  if (o.on_worker_loss == "drop" && !possible) {
+    return Status::invalid_argument(
+        "on-worker-loss=drop needs transport=tcp and placement=dedicated: elsewhere the loss of a "
+        "rank ends the others too");
+  }
+  if (o.min_workers > o.ranks - std::max(o.servers, 1)) {
+    return Status::invalid_argument(fmt::format("min-workers {}: there are only {} workers",
+                                                o.min_workers, o.ranks - std::max(o.servers, 1)));
+  }
+  return {};
+}
+
 }  // namespace
 
 std::string_view name_of(Launcher launcher) {
@@ -408,6 +443,7 @@ Status Options::validate() const {
         placement == Placement::dedicated ? "dedicated, one worker must remain" : "colocated",
         most));
   }
+  DIST_TRY(check_membership(*this));
   if (deterministic && algorithm == "native") {
     return Status::invalid_argument(
         "deterministic forbids algorithm=native: MPI_Iallreduce does not promise the order of its "

@@ -49,6 +49,11 @@ struct Options {
       std::chrono::seconds(120);  ///< an exchange in which nothing moved for so long has failed
   Duration connect_timeout = std::chrono::seconds(30);  ///< for all ranks to find each other
 
+  bool elastic = false;  ///< workers may come, go and come back (tcp, placement dedicated): they
+                         ///< talk to the servers alone, whose doors stay open
+  std::uint32_t incarnation = 0;  ///< elastic: which life of this rank this is; a later one takes
+                                  ///< the place of an earlier one. `distrun --restart` counts
+
   // Exchange.
   Bytes bucket_bytes = 25_MiB;
   Bytes first_bucket_bytes = 1_MiB;
@@ -90,6 +95,9 @@ struct Options {
   bool staleness_rate = false;    ///< async-ps: divides a gradient by its staleness, where above 1
   double delay_compensation = 0;  ///< async-ps: lambda of DC-ASGD; 0 = off. Costs the servers
                                   ///< workers x shard more memory
+  std::string on_worker_loss = "auto";  ///< stop the job, or drop: go on without it (tcp, placement
+                                        ///< dedicated); auto = drop where elastic, else stop
+  int min_workers = 0;  ///< elastic: training starts when so many have come; 0 = all
 
   // Reports.
   std::string trace;  ///< path of the trace; "" = none; ".rankN" goes before the extension
@@ -107,6 +115,16 @@ struct Options {
 
   /// Sets one option by name ("bucket-bytes", "timeout-s", ...) from text, noting its source.
   Status set(std::string_view name, std::string_view value, std::string_view source);
+
+  /// Whether a rank may come and go: in an elastic world all but the servers.
+  bool may_leave(Rank other) const {
+    return elastic && other < ranks - (servers > 0 ? servers : 1);
+  }
+
+  /// Whether training goes on without a worker that was lost.
+  bool drops_lost_workers() const {
+    return on_worker_loss == "drop" || (on_worker_loss == "auto" && elastic);
+  }
 
   /// Combinations that cannot work (rank >= ranks, more servers than ranks, ...).
   Status validate() const;

@@ -80,6 +80,10 @@ class Strategy {
   /// initialised.
   virtual Status begin() = 0;
 
+  /// After begin(): the step that comes next. 0 at first; later for a worker that joins a training
+  /// under way (Options::elastic).
+  virtual std::uint64_t next_step() const = 0;
+
   /// The gradient of parameter `index` (its place in the arena) is final for this step; the library
   /// may read it until finish_step() returns. Once a parameter and step, in any order. Never
   /// blocks; a failure shows in finish_step().

@@ -62,4 +62,16 @@ Result<bool> Link::reap(Transport& transport, std::vector<std::size_t>* pieces) 
   return any;
 }
 
+void Link::abandon(Transport& transport, std::vector<std::size_t>* pieces) {
+  for (auto* receive : {&header_, &payload_}) {
+    if (*receive) static_cast<void>(transport.take(**receive));
+    receive->reset();
+  }
+  for (const auto& out : outgoing_) {
+    for (const Operation operation : out->operations) static_cast<void>(transport.take(operation));
+    if (out->sent.from_piece) pieces->push_back(*out->sent.from_piece);
+  }
+  outgoing_.clear();
+}
+
 }  // namespace dist::ps

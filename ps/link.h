@@ -45,6 +45,9 @@ class Link {
   /// were any.
   Result<bool> reap(Transport& transport, std::vector<std::size_t>* pieces);
 
+  /// Forgets everything, after the transport has ended it all; `pieces` as in reap().
+  void abandon(Transport& transport, std::vector<std::size_t>* pieces);
+
   std::size_t sends_in_flight() const { return outgoing_.size(); }
   Bytes payload_in_flight() const { return payload_in_flight_; }
 

@@ -30,7 +30,8 @@ enum class Kind : std::uint8_t {
               ///< value = kFinal: and with everything that others still push
   bye = 5,    ///< the worker's last message
   // Server to worker.
-  welcome = 6,   ///< answers hello; value = the server's layout hash
+  welcome = 6,   ///< answers hello; value = the server's layout hash, step = with which the worker
+                 ///< goes on, version = 1 where the server has its first parameters
   reply = 7,     ///< a piece's parameters follow; value = staleness of the worker's last push of it
   farewell = 8,  ///< answers bye; the server's last message
   failed = 9,    ///< the server stops; worker = whose fault (or kNobody), code = ErrorCode

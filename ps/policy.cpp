@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "libdist/check.h"
 
@@ -101,8 +102,9 @@ Policy::Update Policy::take_update() {
   DIST_ASSERT(update_ready(), "an update was taken before its time");
   std::size_t count = 1;
   if (rules_.together()) {
-    const auto active = std::count_if(workers_.begin(), workers_.end(),
-                                      [](const Worker& worker) { return !worker.ended; });
+    const auto active = std::count_if(
+        workers_.begin(), workers_.end(),
+        [this](const Worker& worker) { return !worker.ended && worker.from_version <= version_; });
     count = index(std::max(static_cast<int>(active) - rules_.backup_workers, 1));
   }
   const auto last = waiting_.begin() + static_cast<std::ptrdiff_t>(count);
@@ -114,6 +116,7 @@ Policy::Update Policy::take_update() {
   for (const int worker : update.dropped) settle(worker);
   dropped_ += update.dropped.size();
   ++version_;
+  skip_abandoned_steps();
   return update;
 }
 
@@ -129,12 +132,58 @@ bool Policy::holds_back(const Worker& other, std::uint64_t clock) const {
 
 bool Policy::may_answer(int worker, std::uint64_t steps) const {
   const Worker& asking = workers_.at(index(worker));
-  if (asking.clock != steps) return false;
+  if (asking.clock != steps || version_ < asking.from_version) return false;
   return std::none_of(workers_.begin(), workers_.end(),
                       [&](const Worker& other) { return holds_back(other, asking.clock); });
 }
 
-void Policy::end(int worker) { workers_.at(index(worker)).ended = true; }
+void Policy::end(int worker) {
+  workers_.at(index(worker)).ended = true;
+  skip_abandoned_steps();
+}
+
+std::uint64_t Policy::joining_step() const {
+  if (rules_.together()) return version_ - resumed_at_;
+  std::uint64_t slowest = 0;
+  std::uint64_t fastest = 0;
+  bool anybody = false;
+  for (const Worker& worker : workers_) {
+    fastest = std::max(fastest, worker.clock);
+    if (worker.ended) continue;
+    slowest = anybody ? std::min(slowest, worker.clock) : worker.clock;
+    anybody = true;
+  }
+  return anybody ? slowest : fastest;
+}
+
+void Policy::join(int worker, std::uint64_t step) {
+  Worker& joining = workers_.at(index(worker));
+  DIST_ASSERT(!joining.waiting, "a worker that is there cannot come");
+  joining = {};
+  joining.clock = step;
+  if (rules_.together()) joining.from_version = resumed_at_ + step;
+  skip_abandoned_steps();
+}
+
+bool Policy::leave(int worker) {
+  Worker& leaving = workers_.at(index(worker));
+  const bool waited = std::exchange(leaving.waiting, false);
+  leaving.ended = true;
+  if (waited) waiting_.erase(std::find(waiting_.begin(), waiting_.end(), worker));
+  skip_abandoned_steps();
+  return waited;
+}
+
+// A worker that died may have been the last to contribute to a step, on other pieces only. Who has
+// come since goes on later, so nobody is left who could contribute to that step.
+void Policy::skip_abandoned_steps() {
+  if (!rules_.together() || !waiting_.empty()) return;
+  std::optional<std::uint64_t> next;
+  for (const Worker& worker : workers_) {
+    if (!worker.ended) next = std::min(next.value_or(worker.from_version), worker.from_version);
+  }
+  version_ = std::max(version_, next.value_or(version_));
+}
 
 std::optional<int> Policy::longest_waiting() const {
   return waiting_.empty() ? std::nullopt : std::optional(waiting_.front());
@@ -144,8 +193,9 @@ std::vector<int> Policy::holding_back(int worker) const {
   const Worker& asking = workers_.at(index(worker));
   std::vector<int> others;
   for (std::size_t w = 0; w < workers_.size(); ++w) {
-    const bool awaited =
-        asking.waiting ? missing(workers_[w]) : holds_back(workers_[w], asking.clock);
+    const bool awaited = asking.waiting || version_ < asking.from_version
+                             ? missing(workers_[w])
+                             : holds_back(workers_[w], asking.clock);
     if (awaited) others.push_back(static_cast<int>(w));
   }
   return others;

@@ -107,6 +107,17 @@ class Policy {
   /// update ready.
   void end(int worker);
 
+  /// The step with which a worker that comes now would go on: together the one that the others
+  /// contribute to, else that of the slowest.
+  std::uint64_t joining_step() const;
+
+  /// A worker that is not there comes, or comes back: its next contribution is the one to `step`,
+  /// at least joining_step(); until the parameters are as old as that, it is not waited for.
+  void join(int worker, std::uint64_t step);
+
+  /// The worker is gone. Its contribution, if one waits, is forgotten: true if there was one.
+  bool leave(int worker);
+
   /// Updates applied so far, those before a resume included.
   std::uint64_t version() const { return version_; }
 
@@ -114,7 +125,7 @@ class Policy {
   std::uint64_t given(int worker) const { return workers_[index(worker)].given; }
 
   /// The piece comes from a checkpoint in which it had had so many updates. Clocks begin anew.
-  void resume(std::uint64_t version) { version_ = version; }
+  void resume(std::uint64_t version) { version_ = resumed_at_ = version; }
 
   /// See above.
   std::uint64_t clock(int worker) const { return workers_[index(worker)].clock; }
@@ -133,12 +144,16 @@ class Policy {
   struct Worker {
     std::uint64_t clock = 0;
     std::uint64_t given = 0;
+    std::uint64_t from_version = 0;  // together: the first it contributes to
     bool waiting = false;
     bool ended = false;
   };
 
   static std::size_t index(int worker) { return static_cast<std::size_t>(worker); }
-  bool missing(const Worker& other) const { return !other.waiting && !other.ended; }
+  bool missing(const Worker& other) const {
+    return !other.waiting && !other.ended && other.from_version <= version_;
+  }
+  void skip_abandoned_steps();
   bool holds_back(const Worker& other, std::uint64_t clock) const;
   void settle(int worker);
 
@@ -146,6 +161,7 @@ class Policy {
   std::vector<Worker> workers_;
   std::deque<int> waiting_;  // in the order of arrival
   std::uint64_t version_ = 0;
+  std::uint64_t resumed_at_ = 0;  // the version of step 0
   std::uint64_t dropped_ = 0;
   std::uint64_t doubled_ = 0;
 };

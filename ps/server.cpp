@@ -57,13 +57,10 @@ Server::Server(ServerOptions options, Arena& arena, std::unique_ptr<Store> store
     peer.worker = worker;
     peer.pushed.assign(store_->pieces(), false);
     peer.greeted = options_.roles.worker_rank(worker) == own_rank;
-    if (!peer.greeted) {
-      peer.link = std::make_unique<Link>(
-          options_.roles.worker_rank(worker),
-          Expectation{Direction::to_server, static_cast<std::uint32_t>(options_.roles.workers),
-                      static_cast<std::uint32_t>(worker), options_.map.get(), options_.server,
-                      arena.dtype(), &packer_});
-    }
+    peer.present = !options_.membership.elastic;
+    peer.contributes = peer.present;
+    if (!peer.greeted && peer.present) peer.link = make_link(worker);
+    if (!peer.present) store_->leave(worker);
     peers_.push_back(std::move(peer));
   }
 }
@@ -127,23 +124,32 @@ Result<Advance> Server::advance(Transport& transport) {
     failure_ = served.because(fmt::format("{}: {}", options_.rules.strategy_name, name()));
     return Advance::moved;
   }
-  if (finished()) return Advance::finished;
+  if (finished()) return take_leave(transport);
   return moved ? Advance::moved : Advance::idle;
 }
 
 // One turn for everybody; whose turn fails is the culprit.
 Status Server::serve(Transport& transport, bool* moved) {
   for (Peer& peer : peers_) {
-    Status outcome = receive(transport, peer, moved);
-    if (outcome.ok()) outcome = reap(transport, peer, moved);
-    if (outcome.ok()) outcome = answer(transport, peer, moved);
+    if (options_.membership.elastic) notice_arrival(transport, peer, moved);
+    Status outcome = serve_peer(transport, peer, moved);
+    if (!outcome.ok() && may_lose(outcome)) outcome = lose(transport, peer, outcome);
     if (outcome.ok()) continue;
     culprit_ = static_cast<std::uint32_t>(peer.worker);
     return outcome.because(fmt::format("worker {} (rank {}), step {}", peer.worker,
                                        options_.roles.worker_rank(peer.worker), peer.step));
   }
   *moved |= update(transport);
-  return check_overdue();
+  DIST_TRY(check_company());
+  if (options_.membership.elastic) DIST_TRY(watch_servers(transport));
+  return check_overdue(transport);
+}
+
+Status Server::serve_peer(Transport& transport, Peer& peer, bool* moved) {
+  if (peer.lost || (peer.link == nullptr && options_.membership.elastic)) return {};
+  DIST_TRY(receive(transport, peer, moved));
+  DIST_TRY(reap(transport, peer, moved));
+  return answer(transport, peer, moved);
 }
 
 Status Server::receive(Transport& transport, Peer& peer, bool* moved) {
@@ -212,13 +218,15 @@ bool Server::in_turn(const Peer& peer, const Header& header) const {
     case Kind::hello:
       return !peer.greeted;
     case Kind::init:
-      return peer.greeted && peer.worker == 0 && peer.next_init < store_->pieces() &&
-             header.piece == piece_id(peer.next_init);
+      return peer.greeted && peer.worker == 0 && !store_->ready() &&
+             peer.next_init < store_->pieces() && header.piece == piece_id(peer.next_init);
     case Kind::push:
       return header.step == peer.step && peer.pulls_answered == peer.step + 1 &&
              !peer.pushed[place_of(header.piece)];
     case Kind::pull:
       // A server without pieces is never asked.
+      // Who has just come may go on later than this server said: another one is further.
+      if (between_steps && header.value == 0 && peer.joining) return header.step >= peer.step;
       return peer.greeted && store_->pieces() != 0 && !peer.pull &&
              (header.value == kFinal ? rests && header.step == peer.step
                                      : header.step == peer.pulls_answered);
@@ -243,11 +251,8 @@ Status Server::check_turn(const Peer& peer, const Header& header) const {
 Status Server::handle(Transport& transport, Peer& peer, const Header& header) {
   switch (header.kind) {
     case Kind::hello:
-      peer.greeted = true;
+      greet(transport, peer);
       ++changes_;
-      peer.link->send(
-          transport,
-          {.kind = Kind::welcome, .worker = header.worker, .value = options_.layout_hash});
       if (header.value == options_.layout_hash) return {};
       return Status::invalid_argument(fmt::format(
           "has another layout (hash {:016x}, here {:016x}): every rank needs the same parameters "
@@ -260,6 +265,11 @@ Status Server::handle(Transport& transport, Peer& peer, const Header& header) {
     case Kind::push:
       return contribute(peer, header);
     case Kind::pull:
+      if (std::exchange(peer.joining, false) && header.step != peer.step) {
+        peer.step = peer.pulls_answered = header.step;
+        store_->join(peer.worker, header.step);
+        enqueue_all_ready();
+      }
       peer.pull = Pull{header.step, header.value == kFinal,
                        std::vector<bool>(store_->pieces(), false), store_->pieces(), Clock::now()};
       ++changes_;
@@ -298,6 +308,7 @@ Status Server::contribute(Peer& peer, const Header& header) {
 
 void Server::end(Transport& transport, Peer& peer) {
   peer.stage = Stage::ended;
+  peer.present = false;
   const Header farewell{.kind = Kind::farewell, .worker = static_cast<std::uint32_t>(peer.worker)};
   if (peer.link) {
     peer.link->send(transport, farewell);
@@ -310,12 +321,16 @@ void Server::end(Transport& transport, Peer& peer) {
 void Server::stop_contributing(Peer& peer) {
   peer.contributes = false;
   store_->end(peer.worker);
-  ++changes_;
-  for (std::size_t at = 0; at < store_->pieces(); ++at) enqueue_ready(at);
+  enqueue_all_ready();
 }
 
 void Server::enqueue_ready(std::size_t at) {
   if (store_->policy(at).update_ready()) ready_.insert(at);
+}
+
+void Server::enqueue_all_ready() {
+  for (std::size_t at = 0; at < store_->pieces(); ++at) enqueue_ready(at);
+  ++changes_;
 }
 
 // Takes back what the pool has computed, and gives it as much as it has threads. Without threads
@@ -328,6 +343,8 @@ bool Server::update(Transport& transport) {
     ++changes_;
     moved = true;
   }
+  // Who has come or gone meanwhile may have changed what is ready.
+  std::erase_if(ready_, [this](std::size_t at) { return !store_->policy(at).update_ready(); });
   const auto startable = [&](std::size_t at) {
     return !store_->busy(at) && replies_in_place_[at] == 0;  // nobody reads or writes it
   };
@@ -354,7 +371,8 @@ void Server::save_if_asked() {
 
 // Nobody trains before all have greeted: one of them may have another layout.
 Status Server::answer(Transport& transport, Peer& peer, bool* moved) {
-  if (!peer.pull || !all_greeted() || peer.looked_at == changes_) return {};
+  if (!peer.pull || peer.looked_at == changes_) return {};
+  if (!(started_ = started_ || may_start())) return {};
   for (std::size_t i = 0; i < store_->pieces(); ++i) {
     const auto at = by_priority(i);
     if (peer.pull->answered[at]) continue;
@@ -451,14 +469,15 @@ bool Server::packs(Kind kind, std::size_t at) const {
   return packer_.packs(kind, Elems(store_->piece(at).range.elems()));
 }
 
-bool Server::all_greeted() const {
-  return std::all_of(peers_.begin(), peers_.end(), [](const Peer& peer) { return peer.greeted; });
-}
-
+// Of those who came, all have ended, or at least one and the others are lost.
 bool Server::finished() const {
-  return !save_asked_ && std::all_of(peers_.begin(), peers_.end(), [](const Peer& peer) {
-    return peer.stage == Stage::ended && (!peer.link || peer.link->sends_in_flight() == 0);
-  });
+  bool any_ended = false;
+  for (const Peer& peer : peers_) {
+    const bool ended = peer.stage == Stage::ended;
+    if (peer.present || (ended && peer.link && peer.link->sends_in_flight() != 0)) return false;
+    any_ended |= ended;
+  }
+  return any_ended && !save_asked_;
 }
 
 }  // namespace dist::ps

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "libdist/bucket/arena.h"
+#include "libdist/log.h"
 #include "libdist/progress.h"
 #include "libdist/status.h"
 #include "libdist/trace.h"
@@ -25,6 +26,15 @@
 #include "ps/update_pool.h"
 
 namespace dist::ps {
+
+/// Who must be there, and what a loss means.
+struct Membership {
+  bool elastic = false;  ///< workers come when they come, see Options::elastic
+  bool drops = false;    ///< goes on without a worker that is lost
+  int min_workers = 0;   ///< elastic: so many must have come before training starts; 0 = all
+  /// Elastic: how long it stays without any worker.
+  Duration patience = std::chrono::seconds(30);
+};
 
 struct ServerOptions {
   Roles roles;
@@ -42,6 +52,8 @@ struct ServerOptions {
   Packing packing{};
   /// Threads for sums and updates; 0: the progress thread computes them.
   int threads = 0;
+  Membership membership = {};
+  const Log* log = nullptr;  ///< of who comes and goes; outlives the server
 };
 
 /// All but report() belongs to the progress thread once the task has been submitted.
@@ -101,7 +113,11 @@ class Server {
     Header current;                 // whose payload is awaited
     Staging::Buffer buffer;         // where it lands, unless in the store
     std::vector<std::byte> packed;  // or here, until it is complete and goes there decompressed
+    bool present = false;           // connected, and not ended
+    bool lost = false;              // not ended, and not connected any more
+    std::uint32_t incarnation = 0;
     bool greeted = false;
+    bool joining = false;  // greeted, and has not yet said with which step it goes on
     std::size_t next_init = 0;
     std::uint64_t step = 0;    // steps pushed whole
     std::vector<bool> pushed;  // of the step after them, by piece
@@ -112,8 +128,16 @@ class Server {
     std::uint64_t looked_at = 0;  // changes_ when there was last nothing to answer it
   };
 
+  // Elastic: servers say one byte to each other, when they end; one that goes without it is lost.
+  struct OtherServer {
+    Rank rank = 0;
+    std::unique_ptr<std::byte> word;
+    std::optional<Operation> hearing;
+  };
+
   Server(ServerOptions options, Arena& arena, std::unique_ptr<Store> store);
   Status serve(Transport& transport, bool* moved);
+  Status serve_peer(Transport& transport, Peer& peer, bool* moved);
   Status receive(Transport& transport, Peer& peer, bool* moved);
   Status receive_local(Transport& transport, Peer& peer, bool* moved);
   Status find_memory(Transport& transport, Peer& peer, bool* moved);
@@ -126,6 +150,7 @@ class Server {
   void end(Transport& transport, Peer& peer);
   void stop_contributing(Peer& peer);
   void enqueue_ready(std::size_t at);
+  void enqueue_all_ready();
   bool update(Transport& transport);
   void save_if_asked();
   Status answer(Transport& transport, Peer& peer, bool* moved);
@@ -133,16 +158,28 @@ class Server {
   Result<bool> give(Transport& transport, Peer& peer, std::size_t at);
   Status reap(Transport& transport, Peer& peer, bool* moved);
 
+  // server_membership.cpp
+  std::unique_ptr<Link> make_link(int worker) const;
+  void notice_arrival(Transport& transport, Peer& peer, bool* moved);
+  void greet(Transport& transport, Peer& peer);
+  Status lose(Transport& transport, Peer& peer, const Status& why);
+  bool may_lose(const Status& why) const;
+  bool may_start() const;
+  Status check_company();
+  Status watch_servers(Transport& transport);
+  Result<Advance> take_leave(Transport& transport);
+  int count(bool Peer::*what) const;
+
   // server_failure.cpp
-  Status check_overdue();
-  Status overdue(const std::vector<int>& missing, Duration waited, const std::string& what);
+  Status check_overdue(Transport& transport);
+  Status overdue(Transport& transport, const std::vector<int>& missing, Duration waited,
+                 const std::string& what);
   std::vector<int> held_up_by(const Peer& peer) const;
   std::string name_workers(const std::vector<int>& workers) const;
   Result<Advance> wind_down(Transport& transport);
   void say_last_words(Transport& transport);
 
   bool packs(Kind kind, std::size_t at) const;
-  bool all_greeted() const;
   bool may_answer(const Peer& peer, std::size_t at) const;
   bool finished() const;
   std::uint32_t piece_id(std::size_t at) const;
@@ -155,6 +192,10 @@ class Server {
   checkpoint::Sink* checkpoint_sink_ = nullptr;
   std::optional<std::uint64_t> save_asked_;  // by its number
   std::vector<Peer> peers_;
+  bool started_ = false;   // pulls are answered
+  TimePoint alone_since_;  // elastic: without any worker
+  std::vector<OtherServer> others_;
+  bool leaving_ = false;
   UpdatePool pool_;
   std::set<std::size_t> ready_;                // pieces whose update may be applied
   std::vector<std::size_t> replies_in_place_;  // by piece: sends that read its parameters

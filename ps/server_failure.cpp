@@ -29,7 +29,7 @@ std::string Server::name_workers(const std::vector<int>& workers) const {
 }
 
 // Whoever waits for others, with a contribution or with a pull, does so for at most the timeout.
-Status Server::check_overdue() {
+Status Server::check_overdue(Transport& transport) {
   const auto now = Clock::now();
   if (now < next_check_) return {};
   next_check_ = now + kCheckInterval;
@@ -37,14 +37,14 @@ Status Server::check_overdue() {
     const auto since = store_->waiting_since(at);
     if (!since || now - *since < options_.timeout) continue;
     const int worker = *store_->policy(at).longest_waiting();
-    DIST_TRY(overdue(store_->policy(at).holding_back(worker), now - *since,
+    DIST_TRY(overdue(transport, store_->policy(at).holding_back(worker), now - *since,
                      fmt::format("push of bucket {}, step {}", store_->piece(at).bucket,
                                  store_->policy(at).version())));
   }
   for (const Peer& peer : peers_) {
     // Who has no more data waits as long as others train.
     if (!peer.pull || peer.pull->final || now - peer.pull->since < options_.timeout) continue;
-    DIST_TRY(overdue(held_up_by(peer), now - peer.pull->since,
+    DIST_TRY(overdue(transport, held_up_by(peer), now - peer.pull->since,
                      fmt::format("pull by worker {}, step {}", peer.worker, peer.pull->step)));
   }
   return {};
@@ -54,22 +54,30 @@ Status Server::check_overdue() {
 std::vector<int> Server::held_up_by(const Peer& peer) const {
   std::vector<int> missing;
   for (const Peer& other : peers_) {
-    if (!other.greeted) missing.push_back(other.worker);
+    if (!started_ && !other.greeted && !other.lost) missing.push_back(other.worker);
   }
   if (!missing.empty()) return missing;
+  if (!store_->ready()) return {0};
   std::size_t at = 0;
   while (peer.pull->answered[at]) ++at;
-  if (!store_->initialised(at)) return {0};
   missing = store_->policy(at).holding_back(peer.worker);
   // If nobody is, it does not take what it asked for.
   return missing.empty() ? std::vector<int>{peer.worker} : missing;
 }
 
-Status Server::overdue(const std::vector<int>& missing, Duration waited, const std::string& what) {
+Status Server::overdue(Transport& transport, const std::vector<int>& missing, Duration waited,
+                       const std::string& what) {
   if (missing.empty()) return {};
-  culprit_ = static_cast<std::uint32_t>(missing.front());
-  return Status::timed_out(
+  const auto why = Status::timed_out(
       fmt::format("{} -> {} missing for {:.1f} s", what, name_workers(missing), seconds(waited)));
+  for (const int worker : missing) {
+    Peer& peer = peers_[static_cast<std::size_t>(worker)];
+    culprit_ = static_cast<std::uint32_t>(worker);
+    if (!peer.present || !may_lose(why)) return why;
+    DIST_TRY(lose(transport, peer, why));
+  }
+  culprit_ = kNobody;
+  return {};
 }
 
 std::string Server::waits_for() const {
@@ -80,7 +88,7 @@ std::string Server::waits_for() const {
   }
   if (missing.empty()) {
     for (const Peer& peer : peers_) {
-      if (peer.stage != Stage::ended) missing.push_back(peer.worker);
+      if (peer.present) missing.push_back(peer.worker);
     }
   }
   return fmt::format("{}: {}: waits for {}", options_.rules.strategy_name, name(),

@@ -267,6 +267,32 @@ Status Store::resume(const checkpoint::Source& source) {
   return {};
 }
 
+std::uint64_t Store::joining_step() const {
+  std::uint64_t latest = 0;
+  for (const Entry& entry : entries_) latest = std::max(latest, entry.policy.joining_step());
+  return latest;
+}
+
+void Store::join(int worker, std::uint64_t step) {
+  for (Entry& entry : entries_) {
+    entry.policy.join(worker, step);
+    entry.contributions[static_cast<std::size_t>(worker)].staleness = 0;
+  }
+}
+
+void Store::leave(int worker) {
+  const auto who = static_cast<std::size_t>(worker);
+  for (Entry& entry : entries_) {
+    if (entry.policy.leave(worker)) entry.contributions[who] = {};
+  }
+  steps_[who] = {};
+}
+
+bool Store::ready() const {
+  return std::all_of(entries_.begin(), entries_.end(),
+                     [](const Entry& entry) { return entry.initialised; });
+}
+
 std::optional<TimePoint> Store::waiting_since(std::size_t at) const {
   const Entry& entry = entries_[at];
   return entry.policy.longest_waiting() ? std::optional(entry.waiting_since) : std::nullopt;

@@ -103,6 +103,14 @@ class Store {
   /// Takes state and versions from a checkpoint; the parameters come from worker 0 as always, who
   /// has them from the same one. Before the first contribution.
   Status resume(const checkpoint::Source& source);
+  /// See Policy: over all pieces, the latest step.
+  std::uint64_t joining_step() const;
+  void join(int worker, std::uint64_t step);
+  /// Gives back the memory of what waits.
+  void leave(int worker);
+
+  /// Whether all pieces have parameters.
+  bool ready() const;
 
   /// Since when the oldest contribution to the piece waits, if any does.
   std::optional<TimePoint> waiting_since(std::size_t at) const;

@@ -58,6 +58,7 @@ class ParameterServer final : public Strategy {
                   std::shared_ptr<const ShardMap> map)
       : progress_(world.progress()),
         trace_(world.trace()),
+        log_(world.log()),
         arena_(arena),
         roles_(roles),
         rules_(rules),
@@ -78,10 +79,20 @@ class ParameterServer final : public Strategy {
     DIST_TRY(packing);
     const auto hash = layout_hash(arena_, *map_, roles_, rules_, *packing, rule);
     if (const int server = roles_.server_of(rank_); server >= 0) {
-      ServerOptions chosen{roles_, server, map_, rules_, rule, hash, options.timeout};
+      ServerOptions chosen;
+      chosen.roles = roles_;
+      chosen.server = server;
+      chosen.map = map_;
+      chosen.rules = rules_;
+      chosen.rule = rule;
+      chosen.layout_hash = hash;
+      chosen.timeout = options.timeout;
       chosen.priority = options.priority;
       chosen.threads = server_threads(options);
       chosen.packing = *packing;
+      chosen.membership = {options.elastic, options.drops_lost_workers(), options.min_workers,
+                           options.connect_timeout};
+      chosen.log = &log_;
       auto made = Server::create(std::move(chosen), arena_, trace_);
       DIST_TRY(made);
       server_ = *std::move(made);
@@ -100,6 +111,8 @@ class ParameterServer final : public Strategy {
   int workers() const override { return roles_.workers; }
   int worker() const override { return roles_.worker_of(rank_); }
 
+  std::uint64_t next_step() const override { return step_; }
+
   Status begin() override {
     DIST_ASSERT(!begun_, "begin() is called once");
     begun_ = true;
@@ -108,7 +121,8 @@ class ParameterServer final : public Strategy {
     if (!worker_) return {};
     DIST_TRY(progress_.run(worker_->make_hello()));
     if (worker() == 0) DIST_TRY(progress_.run(worker_->make_initialise()));
-    DIST_TRY(progress_.run(worker_->make_pull(0, nullptr)));
+    step_ = worker_->first_step();
+    DIST_TRY(progress_.run(worker_->make_pull(step_, nullptr)));
     bytes_sent_ = progress_.counters().sent;
     return {};
   }
@@ -254,6 +268,7 @@ class ParameterServer final : public Strategy {
 
   Progress& progress_;
   Trace& trace_;
+  const Log& log_;
   Arena& arena_;
   const Roles roles_;
   const Rules rules_;
@@ -287,6 +302,15 @@ Result<std::unique_ptr<Strategy>> make_strategy(Mode mode, World& world, Arena& 
         fmt::format("{}: the rule mean-gradient leaves the update to the program, but here it "
                     "happens at the server; choose sgd, momentum, ... or the strategy ring",
                     rules.strategy_name));
+  }
+  if ((options.elastic || options.drops_lost_workers()) &&
+      (options.placement != Placement::dedicated ||
+       !world.progress().transport().capabilities().losable_peers)) {
+    return Status::invalid_argument(
+        fmt::format("{}: elastic and on-worker-loss=drop need the transport tcp and "
+                    "placement=dedicated; this world has {} and {} servers",
+                    rules.strategy_name, world.transport_name(),
+                    options.placement == Placement::dedicated ? "dedicated" : "colocated"));
   }
   const auto roles = make_roles(world.ranks(), options.servers, options.placement);
   DIST_TRY_BECAUSE(roles, rules.strategy_name);

@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 namespace dist::ps {
 namespace {
 
@@ -45,6 +47,7 @@ Worker::Worker(WorkerOptions options, Arena& arena, Trace& trace, std::shared_pt
       local_(std::move(local)),
       versions_(options_.map->pieces.size(), 0),
       packer_(options_.packing, arena.dtype()),
+      initialised_(static_cast<std::size_t>(options_.roles.servers), false),
       lanes_(*this) {
   const Rank own_rank = options_.roles.worker_rank(options_.worker);
   for (int server = 0; server < options_.roles.servers; ++server) {
@@ -83,6 +86,24 @@ std::vector<std::byte> Worker::pack(std::uint32_t piece) {
 
 std::string Worker::name_of_server(int server) const {
   return fmt::format("server {} (rank {})", server, options_.roles.server_rank(server));
+}
+
+Status Worker::from(int server, const Status& why) const {
+  std::uint64_t newest = 0;
+  for (const auto id : options_.map->of_server[static_cast<std::size_t>(server)]) {
+    newest = std::max(newest, versions_[id]);
+  }
+  if (why.code() != ErrorCode::peer_lost || newest == 0) {
+    return why.because(fmt::format("from {}", name_of_server(server)));
+  }
+  return why.because(fmt::format("from {}, and with it {} versions of its parameters",
+                                 name_of_server(server), newest));
+}
+
+// Servers may be at different steps: the latest is still to come for all of them.
+void Worker::note_welcome(int server, const Header& welcome) {
+  first_step_ = std::max(first_step_, welcome.step);
+  initialised_[static_cast<std::size_t>(server)] = welcome.version != 0;
 }
 
 Header Worker::header(Kind kind) const {

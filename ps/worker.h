@@ -73,9 +73,9 @@ class Worker : public std::enable_shared_from_this<Worker> {
   /// `local` is the server on this rank, or null.
   Worker(WorkerOptions options, Arena& arena, Trace& trace, std::shared_ptr<Server> local);
 
-  /// Greets all servers and compares layouts.
+  /// Greets all servers, compares layouts, and learns where to go on.
   std::unique_ptr<Task> make_hello();
-  /// Worker 0: gives every server the first parameters.
+  /// Worker 0: gives every server that has none the first parameters.
   std::unique_ptr<Task> make_initialise();
   /// Sends a bucket's gradients to their servers; they must not change before the step's pull has
   /// ended.
@@ -91,7 +91,12 @@ class Worker : public std::enable_shared_from_this<Worker> {
   /// Says that this worker has ended.
   std::unique_ptr<Task> make_bye();
 
+  /// After the greeting: the step with which this worker goes on.
+  std::uint64_t first_step() const { return first_step_; }
+
   // For the tasks.
+  void note_welcome(int server, const Header& welcome);
+  bool initialised(int server) const { return initialised_[static_cast<std::size_t>(server)]; }
   const WorkerOptions& options() const { return options_; }
   Arena& arena() const { return arena_; }
   Trace& trace() const { return trace_; }
@@ -104,6 +109,8 @@ class Worker : public std::enable_shared_from_this<Worker> {
   /// What was pulled last, by piece.
   std::vector<std::uint64_t>& versions() { return versions_; }
   std::string name_of_server(int server) const;
+  /// A failure told with the server it came from, and with what was lost with it.
+  Status from(int server, const Status& why) const;
   Header header(Kind kind) const;
   Header piece_header(Kind kind, std::uint32_t piece) const;
   Header push_header(std::uint32_t piece, std::uint64_t step) const;
@@ -127,6 +134,8 @@ class Worker : public std::enable_shared_from_this<Worker> {
   Packer packer_;
   Mapping lost_;  // by compression, to be sent with the next gradient: a float an element
   Bytes saved_;
+  std::uint64_t first_step_ = 0;
+  std::vector<bool> initialised_;  // by server
   PushLanes lanes_;
 };
 

@@ -42,7 +42,7 @@ class Greeting final : public Exchange {
       const int server = waiting_[i];
       const auto answered = hear(transport, server);
       if (first.ok() && !answered.ok()) {
-        first = answered.status().because(fmt::format("from {}", worker_->name_of_server(server)));
+        first = worker_->from(server, answered.status());
       }
       if (!answered.ok() || !*answered) {
         ++i;
@@ -75,6 +75,7 @@ class Greeting final : public Exchange {
           "the same order, strategy, servers, placement, bucket sizes and update rule",
           (*header)->value, worker_->options().layout_hash));
     }
+    worker_->note_welcome(server, **header);
     port->awaited = false;
     port->listen(transport);
     return true;
@@ -93,6 +94,7 @@ class Initialise final : public Exchange {
  private:
   void start(Transport& transport) override {
     for (std::uint32_t id = 0; id < map().pieces.size(); ++id) {
+      if (worker_->initialised(map().pieces[id].server)) continue;
       send(transport, map().pieces[id].server, worker_->piece_header(Kind::init, id),
            worker_->arena().parameters(map().pieces[id].range));
     }
@@ -196,7 +198,7 @@ class Pull final : public Exchange {
       // A server's last words are preferred to the loss of another rank.
       const bool better = first.ok() || first.code() == ErrorCode::peer_lost;
       if (!outcome.ok() && better) {
-        first = outcome.because(fmt::format("from {}", worker_->name_of_server(stream.server)));
+        first = worker_->from(stream.server, outcome);
       }
     }
     return first;
@@ -257,6 +259,10 @@ class Pull final : public Exchange {
       return Status::protocol(
           fmt::format("a {} (piece {}, step {}) where replies with {} pieces of step {} are due",
                       name_of(header.kind), header.piece, header.step, stream.due.size(), step_));
+    }
+    if (header.version < worker_->versions()[header.piece]) {
+      return Status::protocol(fmt::format("piece {} went back from version {} to {}", header.piece,
+                                          worker_->versions()[header.piece], header.version));
     }
     stream.due.erase(due);
     stream.current = header;

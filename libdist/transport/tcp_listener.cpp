@@ -42,7 +42,7 @@ Status cannot_listen(const Endpoint& endpoint, int error) {
 }  // namespace
 
 std::string Refusals::text() const {
-  if (strangers + secret + others == 0) return "";
+  if (total() == 0) return "";
   return fmt::format(
       "; connections turned away: {} with another secret, {} of another job or "
       "place, {} that spoke something else",
@@ -234,11 +234,11 @@ void Listener::end(const std::shared_ptr<Session>& session) {
 
 void Listener::count(wire::Verdict verdict) {
   if (verdict == wire::Verdict::authentication) {
-    ++refusals_.secret;
+    ++secret_refused_;
   } else if (verdict == wire::Verdict::malformed) {
-    ++refusals_.strangers;
+    ++strangers_;
   } else {
-    ++refusals_.others;
+    ++others_;
   }
 }
 

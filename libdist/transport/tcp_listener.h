@@ -3,6 +3,7 @@
 // belong here. Whatever else knocks is counted and closed.
 #pragma once
 
+#include <atomic>
 #include <boost/asio/steady_timer.hpp>
 #include <cstdint>
 #include <functional>
@@ -20,6 +21,8 @@ struct Refusals {
   std::uint64_t strangers = 0;  ///< closed early, sent something else, or nothing in time
   std::uint64_t secret = 0;     ///< spoke the protocol without the right secret
   std::uint64_t others = 0;     ///< members of another job, or in the wrong place
+
+  std::uint64_t total() const { return strangers + secret + others; }
 
   /// "" or "; 3 connections were refused: ..." for the end of an error message.
   std::string text() const;
@@ -47,7 +50,8 @@ class Listener {
   /// Stops listening and drops the connections that are not yet authenticated.
   void close();
 
-  const Refusals& refusals() const { return refusals_; }
+  /// So far. Any thread.
+  Refusals refusals() const { return {strangers_.load(), secret_refused_.load(), others_.load()}; }
 
  private:
   struct Session;
@@ -72,7 +76,9 @@ class Listener {
   Accepted accepted_;
   std::vector<std::shared_ptr<Session>> sessions_;  // oldest first
   bool waiting_ = false;
-  Refusals refusals_;
+  std::atomic<std::uint64_t> strangers_ = 0;
+  std::atomic<std::uint64_t> secret_refused_ = 0;
+  std::atomic<std::uint64_t> others_ = 0;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // handlers may outlive the listener
 };
 

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "libdist/transport/tcp_dial.h"
+#include "libdist/transport/tcp_door.h"
 
 namespace dist::tcp {
 namespace {
@@ -30,11 +31,11 @@ class Mesh {
         rendezvous_(rendezvous),
         deadline_(deadline),
         links_(static_cast<std::size_t>(options.ranks)),
-        calls_(static_cast<std::size_t>(options.rank)) {}
+        calls_(static_cast<std::size_t>(options.ranks)) {}
 
   Result<Links> connect() {
     listener_.serve(
-        rendezvous_.secret(), hello_to(options_.rank, 0),
+        rendezvous_.secret(), hello_at_door(options_),
         [this](const wire::Hello& hello) { return admit(hello); },
         [this](Socket socket, const wire::Hello& hello) {
           link(static_cast<Rank>(hello.rank), hello.channel).emplace(std::move(socket));
@@ -43,18 +44,18 @@ class Mesh {
       if (!failure_.ok()) return failure_;
       const auto now = Clock::now();
       if (now >= deadline_) return timed_out();
-      call_lower_ranks(now);
+      call_others(now);
       context_.run_one_for(std::min<Duration>(kStep, deadline_ - now));
       // A bounded turn: strangers who knock without end must not keep us from looking at the clock.
       for (int i = 0; i < kHandlersATurn && context_.poll_one() > 0; ++i) {
       }
     }
-    listener_.close();
+    if (!options_.elastic) listener_.close();
     return std::move(links_);
   }
 
  private:
-  /// All attempts to reach one lower rank.
+  /// All attempts to reach one rank.
   struct Calls {
     std::array<std::unique_ptr<Dial>, kChannels> dials;
     TimePoint next_try;
@@ -70,20 +71,30 @@ class Mesh {
     return {.purpose = wire::Purpose::channel,
             .channel = static_cast<std::uint8_t>(channel),
             .job = options_.job,
-            .epoch = 0,
+            .epoch = options_.elastic ? options_.incarnation : 0,
             .rank = static_cast<std::uint32_t>(options_.rank),
             .ranks = static_cast<std::uint32_t>(options_.ranks),
             .to_rank = static_cast<std::uint32_t>(peer)};
   }
 
+  // Workers that may leave know servers only.
+  bool meets(Rank peer) const {
+    if (peer == options_.rank) return false;
+    return !options_.elastic || !options_.may_leave(peer);
+  }
+  bool calls(Rank peer) const {
+    return meets(peer) && (peer < options_.rank || options_.may_leave(options_.rank));
+  }
+
   wire::Verdict admit(const wire::Hello& hello) {
     const auto peer = static_cast<Rank>(hello.rank);
-    if (peer <= options_.rank || hello.channel >= kChannels) return wire::Verdict::wrong_rank;
+    if (!meets(peer) || calls(peer) || hello.channel >= kChannels) return wire::Verdict::wrong_rank;
     return link(peer, hello.channel) ? wire::Verdict::duplicate : wire::Verdict::welcome;
   }
 
-  void call_lower_ranks(TimePoint now) {
-    for (Rank peer = 0; peer < options_.rank; ++peer) {
+  void call_others(TimePoint now) {
+    for (Rank peer = 0; peer < options_.ranks; ++peer) {
+      if (!calls(peer)) continue;
       Calls& calls = calls_[static_cast<std::size_t>(peer)];
       if (now < calls.next_try || !wants_call(peer)) continue;
       calls.next_try = now + calls.retry_after;
@@ -131,7 +142,7 @@ class Mesh {
 
   bool complete() {
     for (Rank peer = 0; peer < options_.ranks; ++peer) {
-      if (peer != options_.rank && !linked(peer)) return false;
+      if (meets(peer) && !linked(peer)) return false;
     }
     return true;
   }
@@ -139,7 +150,7 @@ class Mesh {
   Status timed_out() {
     std::vector<std::string> missing;
     for (Rank peer = 0; peer < options_.ranks; ++peer) {
-      if (peer != options_.rank && !linked(peer)) missing.push_back(what_is_known_about(peer));
+      if (meets(peer) && !linked(peer)) missing.push_back(what_is_known_about(peer));
     }
     return Status::timed_out(
         fmt::format("rank {} waited {:.1f} s for the other ranks; missing: {}{}", options_.rank,
@@ -150,7 +161,7 @@ class Mesh {
   std::string what_is_known_about(Rank peer) {
     const auto address = rendezvous_.find(peer);
     if (!address) return fmt::format("rank {} (did not come)", peer);
-    if (peer > options_.rank) {
+    if (!calls(peer)) {
       return fmt::format("rank {} (came, listens on {}, but did not connect here)", peer,
                          text_of(*address));
     }
@@ -165,7 +176,7 @@ class Mesh {
   const Rendezvous& rendezvous_;
   TimePoint deadline_;
   Links links_;
-  std::vector<Calls> calls_;  // by lower rank
+  std::vector<Calls> calls_;  // by rank
   Status failure_;
 };
 

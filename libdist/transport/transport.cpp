@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <chrono>
 
+#include "libdist/check.h"
+
 namespace dist {
 
 std::string_view name_of(Channel channel) {
@@ -20,6 +22,12 @@ std::string_view name_of(Channel channel) {
       return "control";
   }
   return "unknown";
+}
+
+std::optional<std::uint32_t> Transport::incarnation(Rank) const { return 0; }
+
+void Transport::disconnect(Rank, const Status&) {
+  DIST_ASSERT(capabilities().losable_peers, "this transport cannot end one connection alone");
 }
 
 Status Transport::wait(Operation operation, TimePoint deadline) {

@@ -11,6 +11,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -38,6 +39,7 @@ struct Operation {
 struct Capabilities {
   bool device_memory = false;  ///< spans may lie in GPU memory
   bool peer_memory = false;    ///< a peer's arena can be read where it lies
+  bool losable_peers = false;  ///< a lost peer ends only what is in flight with it
 };
 
 /// Payload bytes moved since the transport was opened, headers left out.
@@ -46,6 +48,7 @@ struct TransferCounters {
   Bytes received;
   std::uint64_t messages_sent = 0;
   std::uint64_t messages_received = 0;
+  std::uint64_t connections_refused = 0;  ///< strangers, forgers and strays that knocked
 };
 
 class Transport {
@@ -81,6 +84,15 @@ class Transport {
 
   /// Its outcome; forgets the operation. Only after finished() has said true.
   virtual Status take(Operation operation) = 0;
+
+  /// In an elastic world (Options::elastic): which life of the peer this rank is connected to, or
+  /// was last; none before the first. When another one comes, what was in flight with the old one
+  /// has failed with peer_lost. In other worlds there is only the first life, 0.
+  virtual std::optional<std::uint32_t> incarnation(Rank peer) const;
+
+  /// Where peers are losable: ends the connection with a peer and everything in flight with it,
+  /// with `why`.
+  virtual void disconnect(Rank peer, const Status& why);
 
   /// Says goodbye: every operation in flight fails and its memory is not touched again; what was
   /// already sent (its operation has finished) may still be delivered for at most `grace`; peers

@@ -92,7 +92,8 @@ Hello read_hello(std::span<const std::byte> bytes) {
 }
 
 Verdict check_hello(const Hello& hello, const Hello& self) {
-  if (hello.job != self.job || hello.epoch != self.epoch) return Verdict::job;
+  const bool epoch_fits = self.epoch == kAnyEpoch || hello.epoch == self.epoch;
+  if (hello.job != self.job || !epoch_fits) return Verdict::job;
   if (hello.ranks != self.ranks || hello.rank >= self.ranks) return Verdict::ranks;
   if (hello.purpose != self.purpose || hello.to_rank != self.to_rank ||
       hello.rank == self.to_rank) {
@@ -130,6 +131,8 @@ std::string_view name_of(Verdict verdict) {
       return "another rank lives here";
     case Verdict::duplicate:
       return "this rank is already connected";
+    case Verdict::superseded:
+      return "this life of the rank, or a later one, has been here; raise DIST_INCARNATION";
   }
   return "unknown verdict";
 }
@@ -202,7 +205,7 @@ Result<Verdict> ClientHandshake::conclude(std::span<const std::byte> answer) con
     return Status::protocol("its answer is not part of libdist's handshake");
   }
   const auto verdict = static_cast<Verdict>(load<std::uint8_t>(answer.data() + kVerdictAt));
-  if (verdict > Verdict::duplicate) {
+  if (verdict > Verdict::superseded) {
     return Status::protocol("its answer holds a verdict that does not exist");
   }
   if (!needs_proof(verdict)) return verdict;

@@ -37,6 +37,9 @@ class Secret {
   std::vector<std::byte> bytes_;
 };
 
+/// As the epoch of a ServerHandshake's `self`: whoever asks decides about the client's epoch.
+inline constexpr std::uint32_t kAnyEpoch = 0xffffffff;
+
 /// What the connection is for.
 enum class Purpose : std::uint8_t { channel = 0, rendezvous = 1 };
 
@@ -45,7 +48,7 @@ struct Hello {
   Purpose purpose = Purpose::channel;
   std::uint8_t channel = 0;
   std::uint64_t job = 0;
-  std::uint32_t epoch = 0;
+  std::uint32_t epoch = 0;  ///< which life of the client's rank this is, where ranks may come back
   std::uint32_t rank = 0;
   std::uint32_t ranks = 0;
   std::uint32_t to_rank = 0;
@@ -63,6 +66,7 @@ enum class Verdict : std::uint8_t {
   ranks = 5,           ///< another number of ranks, or a rank that cannot be
   wrong_rank = 6,      ///< the client meant to reach another rank, or another door
   duplicate = 7,       ///< this rank is already connected on this channel
+  superseded = 8,      ///< this life of the rank, or a later one, has been here
 };
 std::string_view name_of(Verdict verdict);
 

@@ -219,4 +219,25 @@ TEST_CASE("every option can be set to its own printed value and is described") {
   REQUIRE(options.placement == Placement::dedicated);
 }
 
+TEST_CASE("workers may come and go only over tcp, with dedicated servers") {
+  const auto good = read({{"DIST_ELASTIC", "1"},
+                          {"DIST_TRANSPORT", "tcp"},
+                          {"DIST_PLACEMENT", "dedicated"},
+                          {"DIST_INCARNATION", "3"},
+                          {"DIST_RANK", "1"},
+                          {"DIST_RANKS", "4"},
+                          {"DIST_SERVERS", "2"}});
+  REQUIRE_OK(good);
+  REQUIRE(good->incarnation == 3);
+  REQUIRE(good->drops_lost_workers());
+  REQUIRE(good->may_leave(1));
+  REQUIRE_FALSE(good->may_leave(2));
+  REQUIRE_FALSE(Options{}.drops_lost_workers());
+  require_error(read({{"DIST_ELASTIC", "1"}}), {"elastic", "transport=tcp", "placement=dedicated"});
+  require_error(read({{"DIST_ON_WORKER_LOSS", "drop"}, {"DIST_TRANSPORT", "tcp"}}),
+                {"on-worker-loss=drop", "placement=dedicated"});
+  require_error(read({{"DIST_ON_WORKER_LOSS", "wait"}}), {"auto, stop, drop"});
+  require_error(read({{"DIST_MIN_WORKERS", "2"}}), {"min-workers 2", "0 workers"});
+}
+
 }  // namespace dist

@@ -391,6 +391,68 @@ TEST_CASE("rules know their names, and whether staleness means anything") {
   REQUIRE(synchronous().describe() != bounded(0).describe());
 }
 
+// All workers contribute to step `step` and their update is taken.
+void complete_step(Policy& policy, const std::vector<int>& workers, std::uint64_t step) {
+  for (const int worker : workers) REQUIRE_OK(policy.contribute(worker, step));
+  REQUIRE(policy.update_ready());
+  REQUIRE(policy.take_update().applied == workers);
+}
+
+TEST_CASE("together: who has gone is not waited for, who comes goes on with the others' step") {
+  Policy policy(synchronous(), 3);
+  complete_step(policy, {0, 1, 2}, 0);
+  REQUIRE_OK(policy.contribute(0, 1));
+  REQUIRE_OK(policy.contribute(1, 1));
+  REQUIRE(policy.leave(1));  // what waited is forgotten
+  REQUIRE_FALSE(policy.update_ready());
+  REQUIRE_FALSE(policy.leave(2));
+  REQUIRE(policy.update_ready());
+  REQUIRE(policy.take_update().applied == std::vector<int>{0});
+  REQUIRE(policy.joining_step() == 2);
+  policy.join(1, 3);  // another server is one step further
+  REQUIRE_FALSE(policy.may_answer(1, 3));
+  complete_step(policy, {0}, 2);
+  REQUIRE(policy.may_answer(1, 3));
+  REQUIRE_OK(policy.contribute(0, 3));
+  REQUIRE_FALSE(policy.update_ready());
+  REQUIRE_FALSE(policy.contribute(1, 2).ok());
+  REQUIRE_OK(policy.contribute(1, 3));
+  REQUIRE(policy.take_update().applied == std::vector<int>{0, 1});
+}
+
+TEST_CASE("together: a step to which nobody is left to contribute is passed over") {
+  Policy policy(synchronous(), 2);
+  complete_step(policy, {0, 1}, 0);
+  policy.leave(0);
+  policy.leave(1);
+  REQUIRE(policy.version() == 1);
+  policy.join(1, 5);
+  REQUIRE(policy.version() == 5);
+  REQUIRE(policy.may_answer(1, 5));
+  policy.join(0, 7);
+  complete_step(policy, {1}, 5);
+  policy.leave(1);
+  REQUIRE(policy.version() == 7);
+}
+
+TEST_CASE("bounded: who comes goes on with the slowest, and the bound holds for all") {
+  Policy policy(bounded(2), 3);
+  policy.leave(2);
+  REQUIRE(policy.joining_step() == 0);
+  for (std::uint64_t step = 0; step < 4; ++step) complete_step(policy, {0}, step);
+  for (std::uint64_t step = 0; step < 3; ++step) complete_step(policy, {1}, step);
+  REQUIRE(policy.joining_step() == 3);
+  policy.join(2, 3);
+  for (std::uint64_t step = 4; step < 6; ++step) complete_step(policy, {0}, step);
+  REQUIRE_FALSE(policy.may_answer(0, 6));
+  policy.leave(1);
+  REQUIRE(policy.holding_back(0) == std::vector<int>{2});
+  policy.leave(2);
+  REQUIRE(policy.may_answer(0, 6));
+  policy.leave(0);
+  REQUIRE(policy.joining_step() == 6);
+}
+
 // Code without its comments.
 std::string code_of(const std::filesystem::path& path) {
   std::ifstream file(path);
