@@ -28,7 +28,7 @@ void update_from_sums(const ExchangeContext& context, Range range, StepReport* r
   if (context.updater.updates_parameters()) {
     context.updater.apply(arena.parameters(range), arena.gradients(range), range.begin,
                           1.0 / report->contributors);
-  } else {
+  } else if (report->contributors > 1) {
     divide(arena.gradients(range), static_cast<std::uint64_t>(report->contributors), arena.dtype());
   }
   const auto end = Clock::now();

@@ -32,9 +32,7 @@ class BorrowedStrategy final : public Strategy {
   std::uint64_t next_step() const override { return inner_->next_step(); }
 
   Status begin() override {
-    for (std::size_t p = 0; p < arena_.parameter_count(); ++p) {
-      copy_to(arena_.parameters(arena_.range(p)), arena_.parameter(p).own_parameters);
-    }
+    gather_parameters();
     inner_->use_checkpoints(checkpoint_sink_, checkpoint_source_);
     DIST_TRY(inner_->begin());
     for (std::size_t p = 0; p < arena_.parameter_count(); ++p) {
@@ -75,9 +73,19 @@ class BorrowedStrategy final : public Strategy {
 
   ServerReport server_report() const override { return inner_->server_report(); }
 
-  Result<Saving> save() override { return inner_->save(); }
+  // Of parameters that the program updates the arena has only what they were at begin().
+  Result<Saving> save() override {
+    if (!updates_) gather_parameters();
+    return inner_->save();
+  }
 
  private:
+  void gather_parameters() {
+    for (std::size_t p = 0; p < arena_.parameter_count(); ++p) {
+      copy_to(arena_.parameters(arena_.range(p)), arena_.parameter(p).own_parameters);
+    }
+  }
+
   // The step is over.
   void give_back_all() {
     for (std::size_t p = 0; p < returned_.size(); ++p) give_back(p);

@@ -4,6 +4,7 @@
 #include "libdist/borrowed_strategy.h"
 
 #include <signal.h>
+#include <unistd.h>
 
 #include <array>
 #include <filesystem>
@@ -217,6 +218,47 @@ TEST_CASE("uneven data: the program's update goes on in join()") {
     expect(own.b == std::vector<float>(70, -5), "join() brings the parameters");
     expect_ok(ring->end());
   }));
+}
+
+TEST_CASE("a checkpoint holds the program's parameters, whoever updates them") {
+  const auto directory =
+      std::filesystem::temp_directory_path() / ("borrowed-" + std::to_string(getpid()));
+  for (const UpdateRule& rule : {UpdateRule(MeanGradient{}), UpdateRule(Momentum{})}) {
+    for (const std::string algorithm : {"auto", "ring"}) {
+      INFO(name_of(rule) << ", " << algorithm);
+      for (const bool resume : {false, true}) {
+        REQUIRE_NOTHROW(test::run_ranks(
+            "shm", 2,
+            [&](World& world) {
+              Outside own;
+              auto arena = Arena::create(own.parameters()).value();
+              auto all = make_group(world).value();
+              auto checkpoints =
+                  Checkpoints::open(*all, arena, name_of(rule),
+                                    {.directory = directory.string(), .resume = resume})
+                      .value();
+              auto ring = make_strategy("ring", world, arena, rule).value();
+              checkpoints->attach(*ring);
+              expect_ok(ring->begin());
+              if (resume) {
+                expect(own.b == std::vector<float>(70, 8), "begin() brings the saved parameters");
+              } else {
+                for (const std::size_t p : {0, 1, 2}) ring->ready(p);
+                expect_ok(ring->finish_step().status());
+                own.b.assign(70, 8);  // the program's update
+                if (updates_parameters(rule)) {
+                  for (float& p : arena.parameter_span<float>(1)) p = 8;
+                }
+                expect_ok(checkpoints->save(*ring));
+              }
+              expect_ok(ring->end());
+              expect_ok(checkpoints->wait());
+            },
+            options_of(algorithm)));
+      }
+      std::filesystem::remove_all(directory);
+    }
+  }
 }
 
 TEST_CASE("several strategies in one world, step by step") {
