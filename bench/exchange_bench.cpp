@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// exchange_bench: what one step of the strategy ring costs without any computing: exchange and
+// exchange_bench: what one step of ring or sync-ps costs without any computing: exchange and
 // update of arenas as large as a model, by algorithm, the modes taking turns.
 #include <dist/dist.h>
 #include <fmt/format.h>
@@ -31,6 +31,7 @@ Modes, each with its own arenas; before every step each rank rewrites its gradie
   fused sweep  ring, reduce and update in one sweep over shared memory
   sweep        ring, the sum over shared memory, then every rank updates its own replica
   ring         ring over the transport, then every rank updates its own replica
+  sync-ps      parameter servers on all ranks, in the memory of the host where that is possible
 A step's time is that of finish_step() on the slowest rank; median and least of the rounds. exchange is
 what a step of the mode costs beside its update.
 Start it with a launcher: distrun -n 2 exchange_bench --elements 25557032)";
@@ -38,7 +39,7 @@ Start it with a launcher: distrun -n 2 exchange_bench --elements 25557032)";
 struct BenchOptions {
   std::vector<std::uint64_t> elements = {25557032};
   std::string optimizer = "momentum";
-  std::vector<std::string> modes = {"none", "lone", "fused sweep", "sweep", "ring"};
+  std::vector<std::string> modes = {"none", "lone", "fused sweep", "sweep", "ring", "sync-ps"};
   int rounds = 11;
   std::string json;
 };
@@ -52,11 +53,10 @@ struct Mode {
 };
 
 const std::vector<Mode>& modes() {
-  static const std::vector<Mode> all = {{"none", "none", "auto", true, false},
-                                        {"lone", "none", "auto", true, true},
-                                        {"fused sweep", "ring", "sweep", true, false},
-                                        {"sweep", "ring", "sweep", false, false},
-                                        {"ring", "ring", "ring", true, false}};
+  static const std::vector<Mode> all = {
+      {"none", "none", "auto", true, false},         {"lone", "none", "auto", true, true},
+      {"fused sweep", "ring", "sweep", true, false}, {"sweep", "ring", "sweep", false, false},
+      {"ring", "ring", "ring", true, false},         {"sync-ps", "sync-ps", "auto", true, false}};
   return all;
 }
 
