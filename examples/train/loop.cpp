@@ -155,7 +155,9 @@ dist::Result<Measurements> run_training(const TrainOptions& options, Replica& re
   Loop loop(options, replica, world);
   Status outcome = replica.trains() ? loop.run() : Status();
   if (outcome.ok()) outcome = replica.strategy->end().because("after the last step");
-  if (!outcome.ok() && replica.saver) return replica.saver->with_loss(outcome, loop.steps());
+  if (!outcome.ok() && replica.saver && replica.trains()) {
+    return replica.saver->with_loss(outcome, loop.steps());
+  }
   DIST_TRY(outcome);
   Measurements measured = loop.take();
   if (replica.saver) measured.saved = replica.saver->finish();

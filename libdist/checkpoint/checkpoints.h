@@ -74,7 +74,7 @@ class Checkpoints {
   /// training waits for that) and writes it in the background. Of sync strategies all ranks call it
   /// after the same step. Before that it waits for the checkpoint before this one and returns its
   /// failure, which does not keep this one from being written. `values` (one line each) and
-  /// `files` count on rank 0.
+  /// `files` count on rank 0. Not after any rank's join(): its share would be missing.
   virtual Status save(Strategy& strategy, std::map<std::string, std::string> values = {},
                       std::vector<CheckpointFile> files = {}) = 0;
 

@@ -102,6 +102,19 @@ TEST_CASE("all ranks of a synchronous job stop after the same step, also where o
   }
 }
 
+TEST_CASE("who survives a killed rank says how many steps are lost") {
+  const ScratchDirectory scratch;
+  Program job(
+      train_command(2, kRun + "--strategy sync-ps --progress --checkpoint-every 5 --checkpoint " +
+                           scratch.path("c")));
+  job.wait_for("[0] step    13/");
+  ::kill(children_of(job.pid(), "train_cnn").back(), SIGKILL);
+  const auto done = job.wait(20);
+  INFO(done.err);
+  CHECK(contains(done.err, "; the newest complete checkpoint holds 1"));
+  CHECK(contains(done.err, " are lost: go on with --resume"));
+}
+
 TEST_CASE("async-ps resumes with its versions, and on other ranks") {
   const ScratchDirectory scratch;
   const auto run = [&](const std::string& more) {

@@ -314,6 +314,7 @@ TEST_CASE("a message out of turn stops the server, and everybody learns whose it
          w.send({.kind = Kind::pull, .step = 1});
          w.send({.kind = Kind::bye});
        }},
+      {"save from another than worker 0", [](RawWorker& w) { w.send({.kind = Kind::save}); }},
       {"another worker's name",
        [](RawWorker& w) {
          w.send(std::span<const std::byte>(encode({.kind = Kind::bye, .worker = 0})));

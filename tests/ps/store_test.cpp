@@ -289,6 +289,79 @@ TEST_CASE("every gradient is applied once: integers add up exactly") {
   REQUIRE(std::all_of(values.begin(), values.end(), [&](float v) { return v == expected; }));
 }
 
+// A checkpoint of the arena in memory: what every shard gave.
+class MemorySource final : public checkpoint::Source {
+ public:
+  explicit MemorySource(std::vector<checkpoint::Snapshot> shards) : shards_(std::move(shards)) {}
+
+  std::uint64_t step() const override { return shards_.front().step(); }
+  Status read(Range range, std::size_t array, std::span<std::byte> into) const override {
+    for_each(range, [&](const checkpoint::Part& part, Range common) {
+      std::memcpy(into.data() + (common.begin - range.begin) * sizeof(float),
+                  part.arrays.at(array).data() + (common.begin - part.range.begin) * sizeof(float),
+                  common.elems() * sizeof(float));
+    });
+    return {};
+  }
+  std::uint64_t version(Range range) const override {
+    std::uint64_t smallest = ~std::uint64_t{0};
+    for_each(range, [&](const checkpoint::Part& part, Range) {
+      smallest = std::min(smallest, part.version);
+    });
+    return smallest;
+  }
+
+ private:
+  template <typename Visit>
+  void for_each(Range range, const Visit& visit) const {
+    for (const auto& shard : shards_) {
+      for (const auto& part : shard.parts()) {
+        const Range common = intersect(part.range, range);
+        if (!common.empty()) visit(part, common);
+      }
+    }
+  }
+
+  std::vector<checkpoint::Snapshot> shards_;
+};
+
+TEST_CASE("a snapshot resumes on another number of servers: parameters, state, versions") {
+  Trace trace(0, false);
+  const Setup one{.workers = 1, .rule = Momentum{.learning_rate = 1, .momentum = 0.5}};
+  const auto whole = make_store(one, trace);
+  const auto gradients = uneven_gradients(1, 100);
+  const auto step = [&](Store& store, std::uint64_t clock, Range range) {
+    REQUIRE_OK(
+        store.contribute(0, 0, clock, store.policy(0).given(0), bytes(gradients[0], range), {}));
+    store.apply(0);
+    store.give(0, 0);
+  };
+  for (std::uint64_t s = 0; s < 3; ++s) step(*whole, s, {0, 100});
+  std::vector<checkpoint::Snapshot> shards;
+  shards.push_back(whole->snapshot(3));
+  CHECK(shards[0].step() == 3);
+  CHECK(shards[0].shard() == 0);
+  CHECK(shards[0].shards() == 1);
+  const MemorySource source(std::move(shards));
+  step(*whole, 3, {0, 100});
+  Setup two = one;
+  two.servers = 2;
+  for (const int server : {0, 1}) {
+    const auto half = make_store(two, trace, server);
+    const Range range = half->piece(0).range;
+    REQUIRE_OK(source.read(range, 0, half->parameters(0)));
+    REQUIRE_OK(half->resume(source));
+    CHECK(half->policy(0).version() == 3);
+    half->mark_initialised(0);
+    half->give(0, 0);
+    step(*half, 0, range);
+    CHECK(half->policy(0).version() == 4);
+    const auto expected = whole->parameters(0).subspan(range.begin * sizeof(float));
+    CHECK(std::memcmp(half->parameters(0).data(), expected.data(), half->parameters(0).size()) ==
+          0);
+  }
+}
+
 TEST_CASE("an aliased store takes a window of memory for a shard of any size") {
   Trace trace(0, false);
   const Setup setup{.workers = 2, .lengths = {std::uint64_t{1} << 33}};  // 32 GiB, twice

@@ -44,11 +44,13 @@ test::Replica replica_of(std::string_view backend, const Graph& graph) {
   return replica;
 }
 
-void check_against_ref(const Graph& graph) {
+void check_against_ref(const Graph& graph, std::uint64_t step = 0) {
   const auto samples =
       data::Synthetic(data::Kind::random, graph.input_shape(), graph.classes(), 4).batch(0, kBatch);
   const test::Replica ref = replica_of("ref", graph);
   const test::Replica onednn = replica_of("onednn", graph);
+  ref->resume_at(step);
+  onednn->resume_at(step);
   for (const Mode mode : {Mode::train, Mode::evaluate, Mode::train}) {
     const double expected = ref->forward(samples.batch(), mode);
     CHECK(onednn->forward(samples.batch(), mode) == dist::test::Approx(expected).epsilon(1e-5));
@@ -120,10 +122,12 @@ TEST_CASE("joins agree with ref") {
   }));
 }
 
-TEST_CASE("dropout drops the same elements as ref, and dense agrees") {
-  check_against_ref(around({3, 8, 7}, [](GraphBuilder& g, std::size_t x) {
+TEST_CASE("dropout drops the same elements as ref, also resumed, and dense agrees") {
+  const Graph graph = around({3, 8, 7}, [](GraphBuilder& g, std::size_t x) {
     return g.dropout("dropout", g.relu("relu", g.dense("dense", x, {33})), 0.4);
-  }));
+  });
+  check_against_ref(graph);
+  check_against_ref(graph, 7);
 }
 
 TEST_CASE("plain values survive the way through the blocked layout") {

@@ -131,6 +131,9 @@ TEST_CASE("dropout: off to evaluate, another mask each step and seed, scaled to 
   CHECK(first != second);
   CHECK(replica_of(1)->forward({ones, labels}, Mode::train) == first);
   CHECK(replica_of(2)->forward({ones, labels}, Mode::train) != first);
+  const test::Replica resumed = replica_of(1);
+  resumed->resume_at(1);
+  CHECK(resumed->forward({ones, labels}, Mode::train) == second);
 }
 
 TEST_CASE("max pooling gives the gradient to the first of equal pixels") {
