@@ -76,7 +76,7 @@ TEST_CASE("what all ranks get wrong alike is told once") {
       {"--strategy rings", {"rings", "ring, sync-ps, async-ps, none"}},
       {"--transport pigeon", {"pigeon", "auto, shm, tcp, mpi"}},
       {"--backend cudnn", {"cudnn", "ref, onednn, replay"}},
-      {"--optimizer adam", {"adam", "sgd, momentum"}},
+      {"--optimizer adamax", {"adamax", "sgd, momentum"}},
       {"--data imagenet", {"imagenet", "random", "learnable"}},
       {"--precision f16", {"--precision", "f16", "f32", "f64"}},
       {"--batch -3", {"--batch", "-3"}},
