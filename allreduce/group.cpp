@@ -13,6 +13,7 @@
 #include "allreduce/choice.h"
 #include "allreduce/host_all_reduce.h"
 #include "libdist/check.h"
+#include "libdist/hash.h"
 #include "libdist/memory/mapping.h"
 #include "libdist/operation_order.h"
 
@@ -41,12 +42,6 @@ class Barrier final : public Task {
   std::array<std::byte, 1> token_{};
   std::unique_ptr<Task> task_;
 };
-
-std::uint64_t hash_of(std::string_view text) {
-  std::uint64_t hash = 14695981039346656037ull;
-  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211ull;
-  return hash;
-}
 
 std::string prefix_of(const std::vector<Rank>& members, const World& world) {
   if (static_cast<int>(members.size()) == world.ranks()) return {};
@@ -239,7 +234,7 @@ class PlannedGroup final : public Group {
         fmt::format("{}|{}|{}|{}|{}", fmt::join(*members_, ","),
                     setup_.forced ? name_of(*setup_.forced) : "auto", setup_.sweep_allowed,
                     options_.segment_bytes.value, print_choice_table(setup_.table));
-    std::array<std::uint64_t, 2> hashes = {hash_of(text), ~hash_of(text)};
+    std::array<std::uint64_t, 2> hashes = {fnv1a(text), ~fnv1a(text)};
     auto sorted = *members_;
     std::sort(sorted.begin(), sorted.end());
     auto options = task_options(std::as_writable_bytes(std::span(hashes)), DType::u64);

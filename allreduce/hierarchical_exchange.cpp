@@ -123,8 +123,9 @@ class HierarchicalExchange final : public Exchange {
     DIST_TRY(contributors_.wait(report));
     for (std::size_t b = 0; b < context_.buckets.size(); ++b) {
       DIST_TRY(tasks_.wait(b, report));
-      update_from_sums(context_, host_->own_chunk(context_.buckets[b].range), report);
+      if (!context_.updater.needs_norms()) update_own_chunk(b, report, {});
     }
+    if (context_.updater.needs_norms()) DIST_TRY(update_by_norms(report));
     DIST_TRY(meet("ring: wait for the update", report));
     return updates() ? Status() : collect_gradients(report);
   }
@@ -172,6 +173,21 @@ class HierarchicalExchange final : public Exchange {
   Status collect_gradients(StepReport* report) {
     for (const Bucket& bucket : context_.buckets) host_->copy_chunks_of_others(bucket.range);
     return meet("ring: wait for readers", report);
+  }
+
+  void update_own_chunk(std::size_t bucket, StepReport* report, std::span<const double> squares) {
+    update_from_sums(context_, host_->own_chunk(context_.buckets[bucket].range), report, squares);
+  }
+
+  // The ranks of a host have all sums between them.
+  Status update_by_norms(StepReport* report) {
+    std::vector<double> squares(context_.updater.square_count(), 0);
+    for (const Bucket& bucket : context_.buckets) {
+      add_squares(context_, host_->own_chunk(bucket.range), squares);
+    }
+    DIST_TRY(host_->sum_squares(squares));
+    for (std::size_t b = 0; b < context_.buckets.size(); ++b) update_own_chunk(b, report, squares);
+    return {};
   }
 
   Status meet(std::string_view what, StepReport* report) {

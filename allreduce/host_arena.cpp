@@ -38,16 +38,26 @@ Result<std::unique_ptr<HostArena>> HostArena::meet(const ExchangeContext& contex
   DIST_TRY_BECAUSE(gradients, "gradients");
   auto parameters = (*group)->attach(context.arena.parameter_memory());
   DIST_TRY_BECAUSE(parameters, "parameters");
+  std::vector<Mapping> squares;
+  if (const auto count = context.updater.square_count(); count > 0) {
+    auto own_squares = Mapping::map_shareable(Bytes(count * sizeof(double)));
+    DIST_TRY_BECAUSE(own_squares, "norms");
+    auto all = (*group)->attach(*own_squares);
+    DIST_TRY_BECAUSE(all, "norms");
+    squares = *std::move(all);
+  }
   return std::unique_ptr<HostArena>(new HostArena(context.arena, *std::move(group),
-                                                  *std::move(gradients), *std::move(parameters)));
+                                                  *std::move(gradients), *std::move(parameters),
+                                                  std::move(squares)));
 }
 
 HostArena::HostArena(Arena& arena, std::unique_ptr<HostGroup> group, std::vector<Mapping> gradients,
-                     std::vector<Mapping> parameters)
+                     std::vector<Mapping> parameters, std::vector<Mapping> squares)
     : arena_(arena),
       group_(std::move(group)),
       gradients_(std::move(gradients)),
-      parameters_(std::move(parameters)) {}
+      parameters_(std::move(parameters)),
+      squares_(std::move(squares)) {}
 
 Status HostArena::take_parameters(bool share) {
   DIST_TRY(group_->meet_again("ring: parameters of the first rank"));
@@ -87,6 +97,19 @@ void HostArena::copy_chunks_of_others(Range range) const {
     const auto theirs = gradients_[m].bytes().subspan(chunk.begin * size, chunk.elems() * size);
     std::copy(theirs.begin(), theirs.end(), arena_.gradients(chunk).begin());
   }
+}
+
+Status HostArena::sum_squares(std::span<double> squares) {
+  const auto own = std::as_bytes(squares);
+  const auto member = static_cast<std::size_t>(group_->member());
+  std::copy(own.begin(), own.end(), squares_[member].bytes().begin());
+  DIST_TRY(group_->meet_again("ring: wait for norms"));
+  std::fill(squares.begin(), squares.end(), 0);
+  for (const Mapping& of_member : squares_) {
+    const auto* theirs = reinterpret_cast<const double*>(of_member.bytes().data());
+    for (std::size_t i = 0; i < squares.size(); ++i) squares[i] += theirs[i];
+  }
+  return {};
 }
 
 Bytes HostArena::memory_saved(const Updater& updater) const {

@@ -43,6 +43,10 @@ class HostArena {
   /// What the other members read out of this one's gradients in a step.
   Bytes gradients_read_by_others(const std::vector<Bucket>& buckets) const;
 
+  /// Sums as many numbers as the updater has squares over the members, in their order: the same
+  /// bits for all. Collective, blocks; between two calls all members meet elsewhere.
+  Status sum_squares(std::span<double> squares);
+
   /// The part of a range that this member sums.
   Range own_chunk(Range range) const;
 
@@ -61,12 +65,13 @@ class HostArena {
   std::span<std::byte> gradients_of(std::size_t summand, Range range) const;
 
   HostArena(Arena& arena, std::unique_ptr<HostGroup> group, std::vector<Mapping> gradients,
-            std::vector<Mapping> parameters);
+            std::vector<Mapping> parameters, std::vector<Mapping> squares);
 
   Arena& arena_;
   std::unique_ptr<HostGroup> group_;
   const std::vector<Mapping> gradients_;   // of all members
   const std::vector<Mapping> parameters_;  // of all members
+  const std::vector<Mapping> squares_;     // of all members; empty where no norms are needed
 };
 
 }  // namespace dist::allreduce

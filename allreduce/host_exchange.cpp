@@ -4,7 +4,11 @@
 // which the ranks share one copy. Two rounds of flags a step, and no byte is copied.
 //
 // A rank begins to update only when all ranks have ended their backward passes: until then somebody
-// may still read the parameters.
+// may still read the parameters. Where the update needs norms, the sums are kept, and the ranks
+// meet a third time to add up what each found in its chunks.
+#include <algorithm>
+#include <vector>
+
 #include "allreduce/exchange.h"
 #include "allreduce/host_arena.h"
 #include "allreduce/step_tasks.h"
@@ -16,7 +20,7 @@ namespace {
 class HostExchange final : public Exchange {
  public:
   HostExchange(const ExchangeContext& context, std::unique_ptr<HostArena> host)
-      : context_(context), host_(std::move(host)) {}
+      : context_(context), host_(std::move(host)), squares_(context.updater.square_count(), 0) {}
 
   std::string_view algorithm() const override {
     return shares_parameters() ? "fused sweep" : "sweep";
@@ -54,19 +58,8 @@ class HostExchange final : public Exchange {
     DIST_TRY(meet("ring: wait for gradients", report));
     report->contributors = host_->group().contributors();
     const auto summing = Clock::now();
-    for (const Bucket& bucket : context_.buckets) {
-      const Range chunk = host_->own_chunk(bucket.range);
-      host_->gradients(chunk, &sources_);
-      if (shares_parameters() && report->contributors == 0) break;
-      if (shares_parameters()) {
-        context_.updater.apply_sum(context_.arena.parameters(chunk), sources_, chunk.begin,
-                                   1.0 / report->contributors);
-      } else {
-        host_->gradients(chunk, &outs_);
-        reduce_in_order(outs_, sources_, context_.arena.dtype(),
-                        takes_mean(*report) ? Reduction::mean : Reduction::sum);
-      }
-    }
+    for (const Bucket& bucket : context_.buckets) sum(bucket, *report);
+    if (shares_parameters() && needs_norms()) DIST_TRY(update_own_chunks(report));
     const auto summed = Clock::now();
     context_.trace.record(shares_parameters() ? Activity::update : Activity::reduce, algorithm(),
                           summing, summed, bytes_of(whole()));
@@ -80,10 +73,50 @@ class HostExchange final : public Exchange {
     } else {
       report->bytes_sent += sums_stored_to_others();
       report->communication_exposed += summed - summing;
-      if (!takes_mean(*report)) update_from_sums(context_, whole(), report);
+      if (!takes_mean(*report)) update_by_sums(report);
     }
     return {};
   }
+
+  // The own chunk of a bucket: to its update at once, or to where an update will look for it.
+  void sum(const Bucket& bucket, const StepReport& report) {
+    const Range chunk = host_->own_chunk(bucket.range);
+    host_->gradients(chunk, &sources_);
+    if (shares_parameters() && report.contributors == 0) return;
+    if (shares_parameters() && !needs_norms()) {
+      context_.updater.apply_sum(context_.arena.parameters(chunk), sources_, chunk.begin,
+                                 {1.0 / report.contributors, report.step});
+      return;
+    }
+    if (shares_parameters()) {
+      outs_.assign(1, context_.arena.gradients(chunk));  // nobody else reads this chunk
+    } else {
+      host_->gradients(chunk, &outs_);
+    }
+    reduce_in_order(outs_, sources_, context_.arena.dtype(),
+                    takes_mean(report) ? Reduction::mean : Reduction::sum);
+  }
+
+  Status update_own_chunks(StepReport* report) {
+    std::fill(squares_.begin(), squares_.end(), 0);
+    for (const Bucket& bucket : context_.buckets) {
+      add_squares(context_, host_->own_chunk(bucket.range), squares_);
+    }
+    DIST_TRY(host_->sum_squares(squares_));
+    StepReport part = *report;  // the whole sweep counts as update
+    for (const Bucket& bucket : context_.buckets) {
+      update_from_sums(context_, host_->own_chunk(bucket.range), &part, squares_);
+    }
+    return {};
+  }
+
+  void update_by_sums(StepReport* report) {
+    std::fill(squares_.begin(), squares_.end(), 0);
+    add_squares(context_, whole(), squares_);
+    update_from_sums(context_, whole(), report, squares_);
+  }
+
+  bool needs_norms() const { return context_.updater.needs_norms(); }
 
   // A program with an update of its own makes it on every replica.
   bool shares_parameters() const {
@@ -115,7 +148,8 @@ class HostExchange final : public Exchange {
   std::unique_ptr<HostArena> host_;
   std::vector<std::span<const std::byte>> sources_;
   std::vector<std::span<std::byte>> outs_;
-  bool updated_ = false;  // this step
+  std::vector<double> squares_;  // of this step, where norms are needed
+  bool updated_ = false;         // this step
 };
 
 }  // namespace

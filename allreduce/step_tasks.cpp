@@ -21,13 +21,14 @@ AllReduceOptions ring_options(const ExchangeContext& context, std::span<std::byt
   return options;
 }
 
-void update_from_sums(const ExchangeContext& context, Range range, StepReport* report) {
+void update_from_sums(const ExchangeContext& context, Range range, StepReport* report,
+                      std::span<const double> squares) {
   if (report->contributors == 0) return;
   const Arena& arena = context.arena;
   const auto begin = Clock::now();
   if (context.updater.updates_parameters()) {
     context.updater.apply(arena.parameters(range), arena.gradients(range), range.begin,
-                          1.0 / report->contributors);
+                          {1.0 / report->contributors, report->step, squares});
   } else if (report->contributors > 1) {
     divide(arena.gradients(range), static_cast<std::uint64_t>(report->contributors), arena.dtype());
   }
@@ -35,6 +36,12 @@ void update_from_sums(const ExchangeContext& context, Range range, StepReport* r
   report->update += end - begin;
   context.trace.record(Activity::update, "update", begin, end,
                        bytes_of(Elems(range.elems()), arena.dtype()));
+}
+
+void add_squares(const ExchangeContext& context, Range range, std::span<double> squares) {
+  const Arena& arena = context.arena;
+  context.updater.add_squares(arena.parameters(range), arena.gradients(range), range.begin,
+                              squares);
 }
 
 StepTasks::StepTasks(const ExchangeContext& context)

@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -30,10 +31,15 @@ Status wait_exposed(const ExchangeContext& context, std::string_view what, StepR
   return outcome;
 }
 
-/// Updates a range of the parameters by the arena's gradients, which hold sums over all ranks, with
-/// the mean over the report's contributors; with the rule mean-gradient turns the sums into means
-/// instead. Without a contributor there is nothing to apply.
-void update_from_sums(const ExchangeContext& context, Range range, StepReport* report);
+/// Updates a range of the parameters by the arena's gradients, which hold sums over all ranks, as
+/// step report->step, with the mean over the report's contributors; with the rule mean-gradient
+/// turns the sums into means instead. Without a contributor there is nothing to apply. `squares`:
+/// what add_squares() found over all sums, where norms are needed.
+void update_from_sums(const ExchangeContext& context, Range range, StepReport* report,
+                      std::span<const double> squares = {});
+
+/// Updater::add_squares() over a range of such sums.
+void add_squares(const ExchangeContext& context, Range range, std::span<double> squares);
 
 /// The tasks of a step, one after the other, and after those of the world's other strategies and
 /// groups, since they share a channel. Destroyed half-way it gives

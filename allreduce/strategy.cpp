@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <utility>
 #include <vector>
 
@@ -18,43 +17,18 @@
 #include "libdist/bucket/bucket.h"
 #include "libdist/check.h"
 #include "libdist/checkpoint/update_state.h"
+#include "libdist/hash.h"
 
 namespace dist::allreduce {
 namespace {
 
-// FNV-1a over everything that must be the same on every rank.
-class LayoutHash {
- public:
-  LayoutHash& text(std::string_view value) {
-    for (const char c : value) mix(static_cast<unsigned char>(c));
-    return number(value.size());
-  }
-  LayoutHash& real(double value) { return number(std::bit_cast<std::uint64_t>(value)); }
-  LayoutHash& number(std::uint64_t value) {
-    for (int byte = 0; byte < 8; ++byte) mix(value >> (8 * byte) & 0xff);
-    return *this;
-  }
-  std::uint64_t value() const { return hash_; }
-
- private:
-  void mix(std::uint64_t byte) { hash_ = (hash_ ^ byte) * 1099511628211ull; }
-  std::uint64_t hash_ = 14695981039346656037ull;
-};
-
-std::uint64_t layout_hash(const Arena& arena, const Options& options, const UpdateRule& rule) {
+std::uint64_t layout_hash(const Arena& arena, const Options& options, const Update& update) {
   LayoutHash hash;
-  hash.text(name_of(arena.dtype())).text(name_of(rule)).text(options.algorithm);
+  hash.text(name_of(arena.dtype())).text(describe(update)).text(options.algorithm);
   for (std::size_t p = 0; p < arena.parameter_count(); ++p) {
-    hash.text(arena.parameter(p).name).number(arena.parameter(p).elements.value);
+    const Parameter& parameter = arena.parameter(p);
+    hash.text(parameter.name).number(parameter.elements.value).number(parameter.decays);
   }
-  std::visit(
-      [&]<typename Rule>(const Rule& chosen) {
-        if constexpr (requires { chosen.learning_rate; }) {
-          hash.real(chosen.learning_rate).real(chosen.weight_decay);
-        }
-        if constexpr (requires { chosen.momentum; }) hash.real(chosen.momentum);
-      },
-      rule);
   hash.number(options.bucket_bytes.value)
       .number(options.first_bucket_bytes.value)
       .number(options.segment_bytes.value)
@@ -123,6 +97,7 @@ class RingStrategy final : public Strategy {
 
   Status await(std::size_t index) override {
     DIST_ASSERT(tracker_.step_complete(), "await() before every parameter was ready");
+    report_.step = step_;
     return exchange_->await(tracker_.bucket_of(index), &report_);
   }
 
@@ -146,6 +121,7 @@ class RingStrategy final : public Strategy {
     exchange_->join();
     for (bool others = true; others; ++step_) {
       StepReport report;
+      report.step = step_;
       contribute_nothing(arena_);
       for (std::size_t bucket = 0; bucket < buckets_.size(); ++bucket) exchange_->start(bucket);
       DIST_TRY(exchange_->finish(&report));
@@ -177,7 +153,7 @@ class RingStrategy final : public Strategy {
   Status check_layouts() {
     std::vector<std::uint64_t> hashes(static_cast<std::size_t>(options_.ranks));
     hashes[static_cast<std::size_t>(options_.rank)] =
-        layout_hash(arena_, options_, updater_.rule());
+        layout_hash(arena_, options_, updater_.update());
     DIST_TRY(sum_words(hashes, "comparison of layouts"));
     std::vector<Rank> others;
     for (Rank r = 1; r < options_.ranks; ++r) {
@@ -288,7 +264,7 @@ Status check_compression(const Options& options) {
 
 }  // namespace
 
-Result<std::unique_ptr<Strategy>> make_strategy(World& world, Arena& arena, UpdateRule rule) {
+Result<std::unique_ptr<Strategy>> make_strategy(World& world, Arena& arena, Update update) {
   const Options& options = world.options();
   static constexpr std::array<std::string_view, 5> kAlgorithms = {"auto", "sweep", "hierarchical",
                                                                   "ring", "native"};
@@ -326,12 +302,13 @@ Result<std::unique_ptr<Strategy>> make_strategy(World& world, Arena& arena, Upda
         options.algorithm));
   }
   DIST_TRY(check_compression(options));
-  if (options.shard_optimizer && !updates_parameters(rule)) {
+  if (options.shard_optimizer && !updates_parameters(update.rule)) {
     return Status::invalid_argument(
         "ring: shard-optimizer leaves every rank the gradient of its chunk only, but the rule "
         "mean-gradient wants all of it; switch shard-optimizer off or choose an update rule");
   }
-  auto updater = Updater::create(rule, arena.elems(), arena.dtype(), arena.alias_window());
+  auto updater =
+      Updater::create(std::move(update), layout_of(arena), arena.dtype(), arena.alias_window());
   DIST_TRY_BECAUSE(updater, "ring");
   return std::unique_ptr<Strategy>(
       std::make_unique<RingStrategy>(world, arena, *std::move(updater)));

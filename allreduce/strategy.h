@@ -18,6 +18,6 @@ namespace dist::allreduce {
 /// and the world behind `world` (which may be moved) must outlive the strategy. Errors:
 /// options.algorithm native over a transport that is not MPI, or together with
 /// options.deterministic.
-Result<std::unique_ptr<Strategy>> make_strategy(World& world, Arena& arena, UpdateRule rule);
+Result<std::unique_ptr<Strategy>> make_strategy(World& world, Arena& arena, Update update);
 
 }  // namespace dist::allreduce

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reduce everywhere, update everywhere: the broadcast is the all-gather of the gradients. Sharded:
 // between the two halves of the ring each rank updates its chunk, and the second half carries
-// parameters.
+// parameters. Where the update needs norms, all sums come first.
 #include <fmt/format.h>
+
+#include <vector>
 
 #include "allreduce/all_reduce.h"
 #include "allreduce/compressed_all_reduce.h"
@@ -66,19 +68,20 @@ class TransportExchange final : public Exchange {
     if (!sharded()) return settle(bucket, report);
     // The second halves leave in the order of the buckets, behind all first halves.
     for (std::size_t b = 0; b < settled_.size(); ++b) DIST_TRY(settle(b, report));
-    return tasks_.wait(settled_.size() + bucket, report);
+    return tasks_.wait(first_gather() + bucket, report);
   }
 
   // A bucket is updated while the next one is exchanged.
   Status finish(StepReport* report) override {
     for (std::size_t b = 0; b < settled_.size(); ++b) DIST_TRY(settle(b, report));
-    for (std::size_t t = settled_.size(); t < tasks_.size(); ++t) DIST_TRY(tasks_.wait(t, report));
+    for (std::size_t t = first_gather(); t < tasks_.size(); ++t) DIST_TRY(tasks_.wait(t, report));
     tasks_.leave_out(contributors_.bytes_sent());
     tasks_.finish(report);
     report->compression_saved += compression_.saved;
     report->compression += compression_.time;
     compression_ = {};
     settled_.assign(settled_.size(), false);
+    squares_.clear();
     if (sharded()) {
       const auto state = context_.updater.state_bytes().value;
       report->memory_saved =
@@ -106,14 +109,18 @@ class TransportExchange final : public Exchange {
   }
 
   bool sharded() const { return context_.options.shard_optimizer; }
+  bool needs_norms() const { return context_.updater.needs_norms(); }
+
+  // The place of the first second half among the tasks.
+  std::size_t first_gather() const { return settled_.size() + (needs_norms() ? 1 : 0); }
 
   // Waits for the sum of a bucket and updates what this rank updates of it, once a step.
   Status settle(std::size_t bucket, StepReport* report) {
     if (settled_[bucket]) return {};
     DIST_TRY(contributors_.wait(report));
     DIST_TRY(tasks_.wait(bucket, report));
-    const Range range = context_.buckets[bucket].range;
-    update_from_sums(context_, sharded() ? own_chunk(range) : range, report);
+    if (needs_norms() && squares_.empty()) DIST_TRY(measure(report));
+    update_from_sums(context_, own_part(bucket), report, squares_);
     if (sharded()) gather_parameters(bucket);
     settled_[bucket] = true;
     return {};
@@ -138,6 +145,28 @@ class TransportExchange final : public Exchange {
     return {reinterpret_cast<float*>(memory.bytes().data()) + range.begin, range.elems()};
   }
 
+  // The norms of all sums, before the first update of the step. Every rank computes the same from
+  // the same sums; sharded, everybody adds what it found in its chunks.
+  Status measure(StepReport* report) {
+    for (std::size_t b = 0; b < settled_.size(); ++b) DIST_TRY(tasks_.wait(b, report));
+    squares_.assign(context_.updater.square_count(), 0);
+    for (std::size_t b = 0; b < settled_.size(); ++b) {
+      add_squares(context_, own_part(b), squares_);
+    }
+    if (!sharded()) return {};
+    auto task =
+        ring_options(context_, std::as_writable_bytes(std::span(squares_)), DType::f64, "norms");
+    const Bytes bytes(task.data.size());
+    tasks_.submit(make_ring_all_reduce(std::move(task), context_.trace), bytes);
+    return tasks_.wait(settled_.size(), report);
+  }
+
+  // What this rank updates of a bucket.
+  Range own_part(std::size_t bucket) const {
+    const Range range = context_.buckets[bucket].range;
+    return sharded() ? own_chunk(range) : range;
+  }
+
   // After the first half of the ring rank r has the sum of chunk r + 1.
   Range own_chunk(Range bucket) const {
     const int ranks = context_.options.ranks;
@@ -158,14 +187,16 @@ class TransportExchange final : public Exchange {
   }
 
   const ExchangeContext context_;
-  std::vector<bool> settled_;  // by bucket, of this step
+  std::vector<bool> settled_;    // by bucket, of this step
+  std::vector<double> squares_;  // of this step, where norms are needed
   bool joined_ = false;
   std::optional<Compressor> compressor_;
   CompressionAccount compression_;  // of this step
   Mapping lost_gradients_;          // a float an element where there is error feedback
   Mapping lost_sums_;
   Contributors contributors_;
-  StepTasks tasks_;  // last: they use all of the above. One a bucket, sharded a second one a bucket
+  StepTasks tasks_;  // last: they use all of the above. One a bucket; sharded one for the norms and
+                     // a second one a bucket
 };
 
 }  // namespace

@@ -69,7 +69,9 @@ std::optional<int> parse(int argc, char** argv, BenchOptions& o) {
   app.add_option("--elements", o.elements, "Elements (f32) of the arena, comma-separated")
       ->delimiter(',')
       ->capture_default_str();
-  app.add_option("--optimizer", o.optimizer, "sgd, momentum or nesterov")->capture_default_str();
+  app.add_option("--optimizer", o.optimizer,
+                 "sgd, momentum, nesterov, rmsprop, adagrad, adam, adamw, nadam or lars")
+      ->capture_default_str();
   app.add_option("--modes", o.modes, "Modes, comma-separated")
       ->delimiter(',')
       ->check(CLI::IsMember(names));
@@ -89,7 +91,7 @@ std::optional<int> parse(int argc, char** argv, BenchOptions& o) {
 class Contestant {
  public:
   static Result<Contestant> make(const Mode& mode, const Options& base, std::uint64_t job,
-                                 std::uint64_t elements, const dist::UpdateRule& rule) {
+                                 std::uint64_t elements, const dist::Update& update) {
     Options options = base;
     options.job += job;  // its own place to meet
     options.algorithm = mode.algorithm;
@@ -100,7 +102,7 @@ class Contestant {
     auto arena = Arena::create({{"all", Elems(elements)}});
     DIST_TRY(arena);
     made.arena_ = std::make_unique<Arena>(*std::move(arena));
-    auto strategy = dist::make_strategy(mode.strategy, made.world_, *made.arena_, rule);
+    auto strategy = dist::make_strategy(mode.strategy, made.world_, *made.arena_, update);
     DIST_TRY(strategy);
     made.strategy_ = *std::move(strategy);
     DIST_TRY(made.strategy_->begin());

@@ -174,7 +174,8 @@ class Workload {
   // Up to kMostSummands gradients.
   void reduce_and_update(InstructionSet set) {
     update_on(set, dist::Momentum{}, row_.dtype, outs_[0].first(row_.bytes), sources_,
-              outs_[1].data(), 1.0 / static_cast<double>(row_.sources));
+              {outs_[1].data(), nullptr},
+              {.scale = 1.0 / static_cast<double>(row_.sources), .rate = 0.01});
   }
 
   Row row_;

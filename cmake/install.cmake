@@ -7,7 +7,8 @@ include(GNUInstallDirs)
 # below include/dist. tests/consumer compiles each of them alone.
 set(DIST_PUBLIC_HEADERS
   libdist/check.h libdist/dist.h libdist/group.h libdist/log.h libdist/options.h libdist/plan.h libdist/progress.h libdist/status.h
-  libdist/strategy.h libdist/trace.h libdist/types.h libdist/update.h libdist/work.h libdist/world.h
+  libdist/schedule.h libdist/strategy.h libdist/trace.h libdist/types.h libdist/update.h libdist/update_rule.h libdist/work.h
+  libdist/world.h
   libdist/bucket/arena.h libdist/bucket/arrival_order.h libdist/checkpoint/checkpoints.h libdist/checkpoint/snapshot.h
   libdist/memory/mapping.h libdist/transport/transport.h)
 

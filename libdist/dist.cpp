@@ -54,16 +54,18 @@ std::vector<std::string_view> strategy_names() { return {"ring", "sync-ps", "asy
 namespace {
 
 Result<std::unique_ptr<Strategy>> make_on_arena(std::string_view name, World& world, Arena& arena,
-                                                UpdateRule rule) {
+                                                Update update) {
   if (name == "ring" && world.options().elastic) {
     return Status::invalid_argument(
         "ring: an elastic world has no ring, its workers know servers only; choose sync-ps or "
         "async-ps");
   }
-  if (name == "ring") return allreduce::make_strategy(world, arena, rule);
-  if (name == "sync-ps") return ps::make_strategy(ps::Mode::sync, world, arena, rule);
-  if (name == "async-ps") return ps::make_strategy(ps::Mode::async, world, arena, rule);
-  if (name == "none") return make_local_strategy(world, arena, rule);
+  if (name == "ring") return allreduce::make_strategy(world, arena, std::move(update));
+  if (name == "sync-ps") return ps::make_strategy(ps::Mode::sync, world, arena, std::move(update));
+  if (name == "async-ps") {
+    return ps::make_strategy(ps::Mode::async, world, arena, std::move(update));
+  }
+  if (name == "none") return make_local_strategy(world, arena, std::move(update));
   return Status::invalid_argument(
       fmt::format("strategy '{}' is unknown; valid: {}", name, fmt::join(strategy_names(), ", ")));
 }
@@ -71,10 +73,11 @@ Result<std::unique_ptr<Strategy>> make_on_arena(std::string_view name, World& wo
 }  // namespace
 
 Result<std::unique_ptr<Strategy>> make_strategy(std::string_view name, World& world, Arena& arena,
-                                                UpdateRule rule) {
-  auto made = make_on_arena(name, world, arena, rule);
+                                                Update update) {
+  const bool updates = updates_parameters(update.rule);
+  auto made = make_on_arena(name, world, arena, std::move(update));
   if (!made.ok() || !borrows(arena)) return made;
-  return make_borrowed_strategy(*std::move(made), arena, updates_parameters(rule));
+  return make_borrowed_strategy(*std::move(made), arena, updates);
 }
 
 Result<std::unique_ptr<Group>> make_group(World& world, std::vector<Rank> members) {

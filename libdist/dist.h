@@ -35,13 +35,14 @@ std::string_view version();
 std::vector<std::string_view> strategy_names();
 
 /// Makes a strategy by name. `world` and `arena` must outlive it. Every rank calls it with the same
-/// name, rule, and arena layout, in the same order. An unknown name is an error that lists the
+/// name, update, and arena layout, in the same order. An unknown name is an error that lists the
 /// valid ones; a strategy the transport cannot carry is an error that names the transports that
-/// can. A world may have several strategies "ring": their ready() calls then come in one order on
-/// all ranks, say all of the first before those of the second, and begin() and end() of one between
-/// the steps of the others.
+/// can. `update` is any rule ("dist::Adam{}"), or one with a schedule and clipping. A world may
+/// have several strategies "ring": their ready() calls then come in one order on all ranks, say all
+/// of the first before those of the second, and begin() and end() of one between the steps of the
+/// others.
 Result<std::unique_ptr<Strategy>> make_strategy(std::string_view name, World& world, Arena& arena,
-                                                UpdateRule rule);
+                                                Update update);
 
 /// The collectives among `members`, the ranks of the world that belong to the group, in the order
 /// of their numbers in it; none = all ranks. Every member calls it, with the same list, and blocks

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "libdist/local_strategy.h"
 
+#include <utility>
+#include <vector>
+
 #include "libdist/bucket/bucket.h"
 #include "libdist/check.h"
 #include "libdist/checkpoint/update_state.h"
@@ -75,7 +78,9 @@ class LocalStrategy final : public Strategy {
     const auto begin = Clock::now();
     // The mean of one is itself.
     if (updater_.updates_parameters()) {
-      updater_.apply(parameters, arena_.gradients(whole()), 0, 1.0);
+      std::vector<double> squares(updater_.square_count(), 0);
+      updater_.add_squares(parameters, arena_.gradients(whole()), 0, squares);
+      updater_.apply(parameters, arena_.gradients(whole()), 0, {.step = step_, .squares = squares});
     }
     const auto end = Clock::now();
     trace_.record(Activity::update, "update", begin, end, Bytes(parameters.size()));
@@ -97,8 +102,9 @@ class LocalStrategy final : public Strategy {
 
 }  // namespace
 
-Result<std::unique_ptr<Strategy>> make_local_strategy(World& world, Arena& arena, UpdateRule rule) {
-  auto updater = Updater::create(rule, arena.elems(), arena.dtype(), arena.alias_window());
+Result<std::unique_ptr<Strategy>> make_local_strategy(World& world, Arena& arena, Update update) {
+  auto updater =
+      Updater::create(std::move(update), layout_of(arena), arena.dtype(), arena.alias_window());
   DIST_TRY_BECAUSE(updater, "none");
   return std::unique_ptr<Strategy>(
       std::make_unique<LocalStrategy>(world, arena, *std::move(updater)));

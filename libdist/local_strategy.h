@@ -14,6 +14,6 @@ namespace dist {
 
 /// Update only, no exchange: each rank is worker 0 of 1 and never waits for another. `arena` and
 /// what `world` gives access to must outlive the strategy.
-Result<std::unique_ptr<Strategy>> make_local_strategy(World& world, Arena& arena, UpdateRule rule);
+Result<std::unique_ptr<Strategy>> make_local_strategy(World& world, Arena& arena, Update update);
 
 }  // namespace dist

@@ -10,6 +10,8 @@
 #include <cstdlib>
 #include <optional>
 
+#include "libdist/hash.h"
+
 extern char** environ;  // NOLINT: POSIX declares it nowhere
 
 namespace dist {
@@ -284,13 +286,6 @@ std::string variable_name(std::string_view option) {
   return name;
 }
 
-// FNV-1a, so that a launcher's textual job name becomes the 64-bit job id.
-std::uint64_t hash_text(std::string_view text) {
-  std::uint64_t hash = 14695981039346656037ull;
-  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211ull;
-  return hash;
-}
-
 struct LauncherVariables {
   Launcher launcher;
   const char* rank;
@@ -328,7 +323,7 @@ Status read_launcher(Options* options) {
     options->launcher = known.launcher;
     std::string job = variable(known.job).value_or("");
     if (known.launcher == Launcher::slurm) job += "." + variable("SLURM_STEP_ID").value_or("");
-    options->job = hash_text(job);
+    options->job = fnv1a(job);
     options->one_host = known.launcher != Launcher::slurm || slurm_one_host();
     options->local_ranks = options->ranks;
     if (known.launcher == Launcher::slurm) options->local_ranks = slurm_local_ranks(*options);

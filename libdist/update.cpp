@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rules by name, and the state that an update keeps; its arithmetic is in update_loops.cpp.
+// The state that an update keeps, and what its elements have in common in a step; the arithmetic is
+// in update_loops.cpp.
 #include "libdist/update.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
-#include <vector>
+#include <cmath>
 
 #include "libdist/check.h"
 #include "libdist/memory/reduce.h"
@@ -16,59 +16,160 @@ namespace dist {
 namespace {
 
 constexpr std::size_t kBlockBytes = 4096;
+// So that a gradient of zeros is not divided by 0; PyTorch's value.
+constexpr double kClipEpsilon = 1e-6;
 
-bool has_state(const UpdateRule& rule) {
-  return std::holds_alternative<Momentum>(rule) || std::holds_alternative<Nesterov>(rule);
+bool scales_by_parameter(const UpdateRule& rule) { return std::holds_alternative<Lars>(rule); }
+
+// Norms are taken by parameter; else only the weight decay tells elements apart.
+std::vector<UpdateLayout::Part> merge(const UpdateLayout& layout, const Update& update) {
+  if (layout.parts.empty()) return {{0, 0, true}};
+  DIST_ASSERT(layout.parts.front().begin == 0, "update: the layout does not begin at element 0");
+  const bool decay = weight_decay_of(update.rule) != 0;
+  std::vector<UpdateLayout::Part> parts;
+  for (const auto& part : layout.parts) {
+    DIST_ASSERT(part.parameter < layout.parameters, "update: a part of no parameter");
+    if (!parts.empty() && !needs_norms(update) && (!decay || parts.back().decays == part.decays)) {
+      continue;
+    }
+    parts.push_back(part);
+  }
+  return parts;
+}
+
+// 1 - U(t) is 1 for all later t; a bound on the memory where beta1 is next to 1.
+constexpr double kNoDifference = 0x1p-60;
+constexpr std::size_t kMostProducts = std::size_t{1} << 20;
+
+std::vector<double> momentum_products(const UpdateRule& rule) {
+  const auto* nadam = std::get_if<Nadam>(&rule);
+  if (nadam == nullptr) return {};
+  std::vector<double> products = {1};
+  while (products.back() > kNoDifference && products.size() < kMostProducts) {
+    products.push_back(products.back() * momentum_of(*nadam, products.size()));
+  }
+  return products;
 }
 
 }  // namespace
 
-Result<UpdateRule> make_update_rule(std::string_view name, double learning_rate) {
-  if (name == "sgd") return UpdateRule(Sgd{.learning_rate = learning_rate});
-  if (name == "momentum") return UpdateRule(Momentum{.learning_rate = learning_rate});
-  if (name == "nesterov") return UpdateRule(Nesterov{.learning_rate = learning_rate});
+bool needs_norms(const Update& update) {
+  return update.clip_norm > 0 || scales_by_parameter(update.rule);
+}
+
+Status validate(const Update& update) {
+  DIST_TRY(validate(update.rule));
+  DIST_TRY(validate(update.schedule));
+  if (update.clip_norm != 0 && !updates_parameters(update.rule)) {
+    return Status::invalid_argument(
+        "clip_norm is part of an update, but with the rule mean-gradient the program has its own");
+  }
+  if (std::isfinite(update.clip_norm) && update.clip_norm >= 0) return {};
   return Status::invalid_argument(
-      fmt::format("optimizer '{}' is unknown; valid: sgd, momentum, nesterov", name));
+      fmt::format("clip_norm is {}; it must be a number above 0, or 0 for off", update.clip_norm));
 }
 
-std::string_view name_of(const UpdateRule& rule) {
-  if (std::holds_alternative<MeanGradient>(rule)) return "mean-gradient";
-  if (std::holds_alternative<Sgd>(rule)) return "sgd";
-  return std::holds_alternative<Momentum>(rule) ? "momentum" : "nesterov";
+std::string describe(const Update& update) {
+  auto text = fmt::format("{}, schedule {}", describe(update.rule), describe(update.schedule));
+  if (update.clip_norm > 0) text += fmt::format(", clip_norm {}", update.clip_norm);
+  return text;
 }
 
-Updater::Updater(UpdateRule rule, Elems elems, DType dtype, Mapping state)
-    : rule_(rule), elems_(elems), dtype_(dtype), state_(std::move(state)) {}
+UpdateLayout layout_of(const Arena& arena) {
+  UpdateLayout layout{arena.elems(), {}, arena.parameter_count()};
+  for (std::size_t p = 0; p < arena.parameter_count(); ++p) {
+    if (arena.range(p).empty()) continue;
+    layout.parts.push_back({arena.range(p).begin, p, arena.parameter(p).decays});
+  }
+  return layout;
+}
 
-Updater::Updater(UpdateRule rule, Elems elems, DType dtype) : Updater(rule, elems, dtype, {}) {
-  auto made = create(rule, elems, dtype, {});
+Updater::Updater(Update update, UpdateLayout layout, DType dtype, std::array<Mapping, 2> states)
+    : update_(std::move(update)),
+      elems_(layout.elems),
+      parts_(merge(layout, update_)),
+      parameter_count_(layout.parameters),
+      dtype_(dtype),
+      states_(std::move(states)),
+      momentum_products_(momentum_products(update_.rule)) {}
+
+Updater::Updater(Update update, Elems elems, DType dtype) : Updater(update, {elems}, dtype, {}) {
+  auto made = create(std::move(update), {elems}, dtype);
   DIST_ASSERT(made.ok(), "update: no memory for the optimizer's state");
   *this = *std::move(made);
 }
 
-Result<Updater> Updater::create(UpdateRule rule, Elems elems, DType dtype, Bytes alias_window) {
+Result<Updater> Updater::create(Update update, UpdateLayout layout, DType dtype,
+                                Bytes alias_window) {
   if (!can_train(dtype)) {
     return Status::invalid_argument(
         fmt::format("update: parameters are f32 or f64, not {}", name_of(dtype)));
   }
-  Mapping state;
-  if (has_state(rule)) {
-    auto mapped = Mapping::map(bytes_of(elems, dtype), alias_window);
+  DIST_TRY(validate(update));
+  std::array<Mapping, 2> states;
+  for (std::size_t k = 0; k < states_of(update.rule); ++k) {
+    auto mapped = Mapping::map(bytes_of(layout.elems, dtype), alias_window);
     DIST_TRY_BECAUSE(mapped, "optimizer state");
-    state = *std::move(mapped);
+    states[k] = *std::move(mapped);
   }
-  return Updater(rule, elems, dtype, std::move(state));
+  return Updater(std::move(update), std::move(layout), dtype, std::move(states));
+}
+
+Bytes Updater::state_bytes() const {
+  return Bytes(states_[0].bytes().size() + states_[1].bytes().size());
+}
+
+void Updater::set_learning_rate(double learning_rate) {
+  dist::set_learning_rate(update_.rule, learning_rate);
+}
+
+template <typename Body>
+void Updater::for_each_part(std::uint64_t first, std::uint64_t elems, const Body& body) const {
+  const auto end = first + elems;
+  auto part = std::upper_bound(parts_.begin(), parts_.end(), first,
+                               [](auto at, const auto& other) { return at < other.begin; });
+  for (--part; first < end; ++part) {
+    const auto next = part + 1;
+    const auto until = next == parts_.end() ? end : std::min(end, next->begin);
+    body(*part, Range{first, until});
+    first = until;
+  }
+}
+
+double Updater::scale_of(const UpdateStep& step) const {
+  if (update_.clip_norm == 0) return step.gradient_scale;
+  double squares = 0;
+  for (std::size_t p = 0; p < parameter_count_; ++p) squares += step.squares[p];
+  const double norm = std::sqrt(squares) * step.gradient_scale;
+  return step.gradient_scale * std::min(1.0, update_.clip_norm / (norm + kClipEpsilon));
+}
+
+// The ratio r of Lars.
+double Updater::trust_of(const UpdateLayout::Part& part, const UpdateStep& step,
+                         double scale) const {
+  const auto* lars = std::get_if<Lars>(&update_.rule);
+  if (lars == nullptr || !part.decays) return 1;
+  const double gradient = std::sqrt(step.squares[part.parameter]) * scale;
+  const double weight = std::sqrt(step.squares[parameter_count_ + part.parameter]);
+  if (gradient == 0 || weight == 0) return 1;
+  return lars->trust * weight / (gradient + lars->weight_decay * weight);
+}
+
+double Updater::momentum_product(std::uint64_t step) const {
+  if (momentum_products_.empty()) return 1;
+  const auto last = static_cast<std::uint64_t>(momentum_products_.size()) - 1;
+  return momentum_products_[std::min(step, last)];
 }
 
 void Updater::apply(std::span<std::byte> parameters, std::span<const std::byte> gradients,
-                    std::uint64_t first, double gradient_scale) {
+                    std::uint64_t first, const UpdateStep& step) {
   const std::array<std::span<const std::byte>, 1> one = {gradients};
-  apply_sum(parameters, one, first, gradient_scale);
+  apply_sum(parameters, one, first, step);
 }
 
 void Updater::apply_sum(std::span<std::byte> parameters,
                         std::span<const std::span<const std::byte>> gradients, std::uint64_t first,
-                        double gradient_scale) {
+                        const UpdateStep& step) {
   const auto elems = parameters.size() / size_of(dtype_);
   DIST_ASSERT(updates_parameters(), "update: the rule mean-gradient has none");
   DIST_ASSERT(!gradients.empty(), "update: there is no gradient");
@@ -78,13 +179,39 @@ void Updater::apply_sum(std::span<std::byte> parameters,
   DIST_ASSERT(parameters.size() % size_of(dtype_) == 0, "update: not whole elements");
   DIST_ASSERT(first <= elems_.value && elems <= elems_.value - first,
               "update: the range lies outside the updater's elements");
-  std::byte* velocity =
-      has_state(rule_) ? state_.bytes().data() + first * size_of(dtype_) : nullptr;
-  if (gradients.size() <= kMostSummands) {
-    update_on(best_instruction_set(), rule_, dtype_, parameters, gradients, velocity,
-              gradient_scale);
-    return;
-  }
+  DIST_ASSERT(step.squares.size() >= square_count(), "update: it needs norms (add_squares)");
+  UpdateScalars scalars;
+  scalars.scale = scale_of(step);
+  scalars.update = step.step + 1;
+  scalars.product = momentum_product(step.step);
+  const double rate = learning_rate_of(update_.rule) * rate_factor(update_.schedule, step.step);
+  const double decay = weight_decay_of(update_.rule);
+  std::vector<std::span<const std::byte>> sources;
+  for_each_part(first, elems, [&](const UpdateLayout::Part& part, Range range) {
+    scalars.rate = rate * trust_of(part, step, scalars.scale);
+    scalars.decay = part.decays ? decay : 0;
+    if (range.elems() == elems) return apply_part(parameters, gradients, first, scalars);
+    const auto skipped = (range.begin - first) * size_of(dtype_);
+    const auto length = range.elems() * size_of(dtype_);
+    sources.clear();
+    for (const auto& gradient : gradients) sources.push_back(gradient.subspan(skipped, length));
+    apply_part(parameters.subspan(skipped, length), sources, range.begin, scalars);
+  });
+}
+
+void Updater::apply_part(std::span<std::byte> parameters,
+                         std::span<const std::span<const std::byte>> gradients, std::uint64_t first,
+                         const UpdateScalars& scalars) {
+  const auto update_block = [&](std::span<std::byte> block,
+                                std::span<const std::span<const std::byte>> sources,
+                                std::uint64_t at) {
+    std::array<std::byte*, kMostStates> states{};
+    for (std::size_t k = 0; k < states_of(update_.rule); ++k) {
+      states[k] = states_[k].bytes().data() + at * size_of(dtype_);
+    }
+    update_on(best_instruction_set(), update_.rule, dtype_, block, sources, states, scalars);
+  };
+  if (gradients.size() <= kMostSummands) return update_block(parameters, gradients, first);
   // More streams than a processor follows well: sums of a block stay in the first-level cache.
   alignas(64) std::array<std::byte, kBlockBytes> block;
   std::vector<std::span<const std::byte>> sources(gradients.size());
@@ -96,8 +223,7 @@ void Updater::apply_sum(std::span<std::byte> parameters,
     const std::array<std::span<std::byte>, 1> out = {std::span(block).first(length)};
     reduce_in_order(out, sources, dtype_, Reduction::sum);
     const std::array<std::span<const std::byte>, 1> sum = {out.front()};
-    update_on(best_instruction_set(), rule_, dtype_, parameters.subspan(at, length), sum,
-              velocity != nullptr ? velocity + at : nullptr, gradient_scale);
+    update_block(parameters.subspan(at, length), sum, first + at / size_of(dtype_));
   }
 }
 
@@ -105,15 +231,26 @@ std::span<std::byte> Updater::state(std::size_t array, Range range) const {
   DIST_ASSERT(array < state_arrays() && range.begin <= range.end && range.end <= elems_.value,
               "update: no such state");
   const auto size = size_of(dtype_);
-  return state_.bytes().subspan(range.begin * size, range.elems() * size);
+  return states_[array].bytes().subspan(range.begin * size, range.elems() * size);
 }
 
-void Updater::set_learning_rate(double learning_rate) {
-  std::visit(
-      [&](auto& rule) {
-        if constexpr (requires { rule.learning_rate; }) rule.learning_rate = learning_rate;
-      },
-      rule_);
+void Updater::add_squares(std::span<const std::byte> parameters,
+                          std::span<const std::byte> gradients, std::uint64_t first,
+                          std::span<double> squares) const {
+  DIST_ASSERT(parameters.size() == gradients.size(), "update: the spans differ in size");
+  DIST_ASSERT(squares.size() == square_count(), "update: another number of squares");
+  if (squares.empty()) return;
+  const auto set = best_instruction_set();
+  for_each_part(first, parameters.size() / size_of(dtype_),
+                [&](const UpdateLayout::Part& part, Range range) {
+                  const auto skipped = (range.begin - first) * size_of(dtype_);
+                  const auto length = range.elems() * size_of(dtype_);
+                  squares[part.parameter] +=
+                      sum_of_squares_on(set, dtype_, gradients.subspan(skipped, length));
+                  if (!scales_by_parameter(update_.rule)) return;
+                  squares[parameter_count_ + part.parameter] +=
+                      sum_of_squares_on(set, dtype_, parameters.subspan(skipped, length));
+                });
 }
 
 }  // namespace dist

@@ -3,100 +3,141 @@
 // all of their replica, parameter servers on their shards: one code, so both give the same bits.
 #pragma once
 
+#include <array>
+#include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <span>
-#include <string_view>
-#include <variant>
+#include <string>
+#include <vector>
 
+#include "libdist/bucket/arena.h"
 #include "libdist/memory/mapping.h"
+#include "libdist/schedule.h"
 #include "libdist/status.h"
 #include "libdist/types.h"
+#include "libdist/update_rule.h"
 
 namespace dist {
 
-// In the formulas p = parameter, v = velocity (starts at 0), g = scale * gradient + weight_decay *
-// p.
+struct UpdateScalars;
 
-/// p -= learning_rate * g.
-struct Sgd {
-  double learning_rate = 0.01;
-  double weight_decay = 0;
+/// All that decides about an update. Any rule is one.
+struct Update {
+  template <typename Rule>
+  requires std::convertible_to<Rule, UpdateRule> Update(Rule chosen) : rule(std::move(chosen)) {}
+
+  UpdateRule rule;
+  /// Of the rule's learning rate. A step is an update of the element: a server that applies every
+  /// gradient by itself counts one a worker and step.
+  Schedule schedule{};
+  /// Off at 0. Otherwise the mean gradient of all parameters, taken as one vector, is multiplied by
+  /// min(1, clip_norm / (its norm + 1e-6)): Pascanu et al. 2013, algorithm 1, as PyTorch's
+  /// clip_grad_norm_. Weight decay comes after it.
+  double clip_norm = 0;
 };
 
-/// v = momentum * v + g; p -= learning_rate * v. The form of Sutskever et al. 2013 as PyTorch and
-/// document-002's frameworks apply it (learning rate outside the velocity).
-struct Momentum {
-  double learning_rate = 0.01;
-  double momentum = 0.9;
-  double weight_decay = 0;
+/// Whether an update needs norms over whole parameters or all of them (clip_norm, Lars): then no
+/// element can be updated before all gradients of the step are there.
+bool needs_norms(const Update& update);
+
+/// Errors of validate() of its parts.
+Status validate(const Update& update);
+
+/// All numbers of it, exactly: two updates with the same description do the same.
+std::string describe(const Update& update);
+
+/// Which parameters an updater's elements belong to.
+struct UpdateLayout {
+  struct Part {
+    std::uint64_t begin = 0;    ///< the first of its elements; it ends where the next one begins
+    std::size_t parameter = 0;  ///< in the arena
+    bool decays = true;
+  };
+
+  Elems elems;
+  std::vector<Part> parts{};   ///< ascending from element 0; none: one parameter
+  std::size_t parameters = 1;  ///< in the arena
 };
 
-/// v = momentum * v + g; p -= learning_rate * (g + momentum * v).
-struct Nesterov {
-  double learning_rate = 0.01;
-  double momentum = 0.9;
-  double weight_decay = 0;
+/// The layout of a whole arena.
+UpdateLayout layout_of(const Arena& arena);
+
+/// What an update is told of its step.
+struct UpdateStep {
+  double gradient_scale = 1;  ///< turns a sum into a mean: 1 / workers
+  std::uint64_t step = 0;     ///< updates that were applied to these elements before
+  /// Where the update needs norms: what add_squares() summed up over all gradients of the step.
+  std::span<const double> squares = {};
 };
 
-/// No update: the arena's gradients become the mean over the workers, on every rank, and the
-/// program updates the parameters itself between finish_step() and the next forward pass. For
-/// "ring" and "none": a parameter server updates at the server.
-struct MeanGradient {};
-
-using UpdateRule = std::variant<Sgd, Momentum, Nesterov, MeanGradient>;
-
-constexpr bool updates_parameters(const UpdateRule& rule) {
-  return !std::holds_alternative<MeanGradient>(rule);
-}
-
-/// "sgd", "momentum" or "nesterov" with the given learning rate; anything else is an error that
-/// lists the valid names.
-Result<UpdateRule> make_update_rule(std::string_view name, double learning_rate);
-std::string_view name_of(const UpdateRule& rule);
-
-/// A rule and its state for a fixed set of elements (an arena, or one server's shards). The owner
-/// decides which elements; positions are local: 0 .. elems - 1. Not thread-safe.
+/// An update and its state for a fixed set of elements (an arena, or one server's shards). The
+/// owner decides which elements; positions are local: 0 .. elems - 1.
 class Updater {
  public:
-  /// State as ordinary memory; asserts that it could be mapped.
-  Updater(UpdateRule rule, Elems elems, DType dtype);
+  /// One parameter, state as ordinary memory; asserts that it could be mapped.
+  Updater(Update update, Elems elems, DType dtype);
 
-  /// The same with an error instead (resource), and with the state mapped onto a window of
-  /// `alias_window` bytes unless that is 0, like an arena (ArenaOptions::alias_window).
-  static Result<Updater> create(UpdateRule rule, Elems elems, DType dtype, Bytes alias_window);
+  /// The same with an error instead (resource, or invalid_argument of validate()), and with the
+  /// state mapped onto a window of `alias_window` bytes unless that is 0, like an arena
+  /// (ArenaOptions::alias_window).
+  static Result<Updater> create(Update update, UpdateLayout layout, DType dtype,
+                                Bytes alias_window = {});
 
-  /// Applies the rule to `parameters` and the state at [first, first + n), where n is the number of
-  /// elements in the spans (raw bytes of dtype). `gradient_scale` turns a sum into a mean (1 /
-  /// workers). Element by element the same operations in the same order, so the result does not
-  /// depend on how a range is cut.
+  /// Applies the update to `parameters` and the state at [first, first + n), where n is the number
+  /// of elements in the spans (raw bytes of dtype). Element by element the same operations in the
+  /// same order, so the result does not depend on how a range is cut. Several threads may do so at
+  /// once for ranges that do not meet.
   void apply(std::span<std::byte> parameters, std::span<const std::byte> gradients,
-             std::uint64_t first, double gradient_scale);
+             std::uint64_t first, const UpdateStep& step);
 
   /// The same with the sum of several gradients, in their order, in one pass over memory: the bits
   /// of reduce_in_order() followed by apply().
   void apply_sum(std::span<std::byte> parameters,
                  std::span<const std::span<const std::byte>> gradients, std::uint64_t first,
-                 double gradient_scale);
+                 const UpdateStep& step);
+
+  bool needs_norms() const { return dist::needs_norms(update_); }
+
+  /// Numbers that add_squares() adds to: 0 where no norm is needed.
+  std::size_t square_count() const { return needs_norms() ? 2 * parameter_count_ : 0; }
+
+  /// Adds the squares of the summed gradients at [first, first + n), by parameter, then those of
+  /// the parameters, where the rule asks for them. Sums over disjoint ranges add up to the whole's
+  /// but for rounding: in double, in an order that depends on the range alone.
+  void add_squares(std::span<const std::byte> parameters, std::span<const std::byte> gradients,
+                   std::uint64_t first, std::span<double> squares) const;
 
   /// Values of state an element has, each in an array of its own.
-  std::size_t state_arrays() const { return state_.bytes().empty() ? 0 : 1; }
+  std::size_t state_arrays() const { return states_of(update_.rule); }
   /// One of these arrays at [range.begin, range.end): raw bytes of dtype. For checkpoints.
   std::span<std::byte> state(std::size_t array, Range range) const;
 
   /// Memory of the state, touched or not.
-  Bytes state_bytes() const { return Bytes(state_.bytes().size()); }
+  Bytes state_bytes() const;
 
-  const UpdateRule& rule() const { return rule_; }
-  bool updates_parameters() const { return dist::updates_parameters(rule_); }
+  const Update& update() const { return update_; }
+  bool updates_parameters() const { return dist::updates_parameters(update_.rule); }
   void set_learning_rate(double learning_rate);
 
  private:
-  Updater(UpdateRule rule, Elems elems, DType dtype, Mapping state);
+  Updater(Update update, UpdateLayout layout, DType dtype, std::array<Mapping, 2> states);
+  double scale_of(const UpdateStep& step) const;
+  double trust_of(const UpdateLayout::Part& part, const UpdateStep& step, double scale) const;
+  double momentum_product(std::uint64_t step) const;
+  void apply_part(std::span<std::byte> parameters,
+                  std::span<const std::span<const std::byte>> gradients, std::uint64_t first,
+                  const UpdateScalars& scalars);
+  template <typename Body>
+  void for_each_part(std::uint64_t first, std::uint64_t elems, const Body& body) const;
 
-  UpdateRule rule_;
+  Update update_;
   Elems elems_;
+  std::vector<UpdateLayout::Part> parts_;  // neighbours that are updated alike are one
+  std::size_t parameter_count_;
   DType dtype_;
-  Mapping state_;
+  std::array<Mapping, 2> states_;
+  std::vector<double> momentum_products_;  // Nadam's U(0), U(1), ..., until they make no difference
 };
 
 }  // namespace dist

@@ -3,23 +3,37 @@
 // All sets give the same bits.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <span>
 
 #include "libdist/memory/instruction_set.h"
 #include "libdist/types.h"
-#include "libdist/update.h"
+#include "libdist/update_rule.h"
 
 namespace dist {
 
 inline constexpr std::size_t kMostSummands = 4;
+inline constexpr std::size_t kMostStates = 2;
+
+/// What is the same for all elements of a loop, before it is rounded to their type.
+struct UpdateScalars {
+  double scale = 1;          ///< of the summed gradients
+  double rate = 0;           ///< learning rate of the step, with the ratio of Lars
+  double decay = 0;          ///< weight decay of these elements
+  std::uint64_t update = 1;  ///< t of the formulas in update_rule.h
+  double product = 1;        ///< U(t - 1) of Nadam
+};
 
 /// One update of `parameters` from the sum, in order, of 1 to kMostSummands gradients (raw bytes of
-/// f32 or f64, all of one size). `velocity` is the state of the first of these elements, nullptr
-/// for a rule without state.
+/// f32 or f64, all of one size). `states` is the state of the first of these elements, nullptr
+/// where the rule has none.
 void update_on(InstructionSet set, const UpdateRule& rule, DType dtype,
                std::span<std::byte> parameters,
-               std::span<const std::span<const std::byte>> gradients, std::byte* velocity,
-               double gradient_scale);
+               std::span<const std::span<const std::byte>> gradients,
+               std::array<std::byte*, kMostStates> states, const UpdateScalars& scalars);
+
+/// The sum of squares in double: in 16 sums side by side that are added up at the end.
+double sum_of_squares_on(InstructionSet set, DType dtype, std::span<const std::byte> values);
 
 }  // namespace dist

@@ -162,17 +162,4 @@ Result<Header> decode(std::span<const std::byte> bytes, const Expectation& expec
   return header;
 }
 
-LayoutHash& LayoutHash::text(std::string_view value) {
-  number(value.size());
-  for (const char c : value) hash_ = (hash_ ^ static_cast<unsigned char>(c)) * 1099511628211ull;
-  return *this;
-}
-
-LayoutHash& LayoutHash::number(std::uint64_t value) {
-  for (int i = 0; i < 8; ++i) hash_ = (hash_ ^ (value >> (8 * i) & 0xff)) * 1099511628211ull;
-  return *this;
-}
-
-LayoutHash& LayoutHash::real(double value) { return number(std::bit_cast<std::uint64_t>(value)); }
-
 }  // namespace dist::ps

@@ -75,16 +75,4 @@ HeaderBytes encode(const Header& header);
 /// Error (protocol): wrong length, magic or kind, a worker, piece or payload size that cannot be.
 Result<Header> decode(std::span<const std::byte> bytes, const Expectation& expected);
 
-/// FNV-1a over what must be the same on every rank.
-class LayoutHash {
- public:
-  LayoutHash& text(std::string_view value);
-  LayoutHash& number(std::uint64_t value);
-  LayoutHash& real(double value);
-  std::uint64_t value() const { return hash_; }
-
- private:
-  std::uint64_t hash_ = 14695981039346656037ull;
-};
-
 }  // namespace dist::ps

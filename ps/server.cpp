@@ -32,9 +32,10 @@ class ServerTask final : public Task {
 }  // namespace
 
 Result<std::shared_ptr<Server>> Server::create(ServerOptions options, Arena& arena, Trace& trace) {
-  auto store = Store::create({options.map, options.server, options.roles.workers, arena.dtype(),
-                              options.rule, options.rules, arena.alias_window()},
-                             trace);
+  auto store = Store::create(
+      {options.map, options.server, options.roles.workers, arena.dtype(), options.update,
+       options.rules, arena.alias_window(), layout_of(arena, *options.map, options.server)},
+      trace);
   DIST_TRY(store);
   return std::shared_ptr<Server>(new Server(std::move(options), arena, *std::move(store)));
 }

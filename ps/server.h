@@ -41,7 +41,7 @@ struct ServerOptions {
   int server = 0;
   std::shared_ptr<const ShardMap> map;
   Rules rules;
-  UpdateRule rule;
+  Update update = Sgd{};
   std::uint64_t layout_hash = 0;
   Duration timeout = std::chrono::seconds(120);
   /// Gradients of one worker that may wait here at once, before its pushes are held up. Without

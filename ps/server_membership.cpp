@@ -74,6 +74,7 @@ Status Server::lose(Transport& transport, Peer& peer, const Status& why) {
   for (const auto at : pieces) --replies_in_place_[at];
   peer.link.reset();
   peer.buffer = {};
+  peer.packed.clear();
   peer.pull.reset();
   if (peer.stage == Stage::ended) return {};  // it had said goodbye
   peer.present = false;

@@ -112,6 +112,26 @@ Elems ShardMap::largest_piece(int server) const {
   return largest;
 }
 
+UpdateLayout layout_of(const Arena& arena, const ShardMap& map, int server) {
+  const auto whole = layout_of(arena);
+  const auto s = static_cast<std::size_t>(server);
+  UpdateLayout layout{map.server_elems[s], {}, whole.parameters};
+  for (const auto id : map.of_server[s]) {
+    const Piece& piece = map.pieces[id];
+    // The last part that begins at or before the piece, then those that begin within it.
+    auto part =
+        std::upper_bound(whole.parts.begin(), whole.parts.end(), piece.range.begin,
+                         [](std::uint64_t at, const auto& other) { return at < other.begin; }) -
+        1;
+    for (; part != whole.parts.end() && part->begin < piece.range.end; ++part) {
+      const auto begin = std::max(part->begin, piece.range.begin);
+      layout.parts.push_back(
+          {piece.local.begin + (begin - piece.range.begin), part->parameter, part->decays});
+    }
+  }
+  return layout;
+}
+
 double imbalance(const ShardMap& map) {
   std::vector<std::uint64_t> load(map.of_server.size(), 0);
   for (const Piece& piece : map.pieces) {

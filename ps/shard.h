@@ -10,6 +10,7 @@
 #include "libdist/options.h"
 #include "libdist/status.h"
 #include "libdist/types.h"
+#include "libdist/update.h"
 
 namespace dist::ps {
 
@@ -74,6 +75,9 @@ struct ShardMap {
 /// Divides each bucket nearly evenly over all servers; small ones go to the servers that so far own
 /// least. Within a server's memory every piece begins on a 64-byte boundary.
 ShardMap make_shard_map(std::vector<Bucket> buckets, ShardOptions options);
+
+/// Which parameters of the arena a server's own elements belong to.
+UpdateLayout layout_of(const Arena& arena, const ShardMap& map, int server);
 
 /// Elements of the fullest server over the mean of all servers; 1 is perfect.
 double imbalance(const ShardMap& map);

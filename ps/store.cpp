@@ -24,7 +24,9 @@ constexpr std::size_t kBlockBytes = 8192;
 
 Result<std::unique_ptr<Store>> Store::create(StoreOptions options, Trace& trace) {
   const Elems elems = options.map->server_elems[static_cast<std::size_t>(options.server)];
-  auto updater = Updater::create(options.rule, elems, options.dtype, options.alias_window);
+  options.layout.elems = elems;
+  auto updater =
+      Updater::create(options.update, options.layout, options.dtype, options.alias_window);
   DIST_TRY(updater);
   auto parameters = Mapping::map(bytes_of(elems, options.dtype), options.alias_window);
   DIST_TRY_BECAUSE(parameters, "parameters of the server's shard");
@@ -34,17 +36,22 @@ Result<std::unique_ptr<Store>> Store::create(StoreOptions options, Trace& trace)
     DIST_TRY_BECAUSE(copy, "delay compensation: a copy of the server's shard for each worker");
     given.push_back(*std::move(copy));
   }
+  const Elems summed = updater->needs_norms() ? elems : Elems();
+  auto sums = Mapping::map(bytes_of(summed, options.dtype), options.alias_window);
+  DIST_TRY_BECAUSE(sums, "sums of the server's shard");
   return std::unique_ptr<Store>(new Store(std::move(options), trace, *std::move(updater),
-                                          *std::move(parameters), std::move(given)));
+                                          *std::move(parameters), std::move(given),
+                                          *std::move(sums)));
 }
 
 Store::Store(StoreOptions options, Trace& trace, Updater updater, Mapping parameters,
-             std::vector<Mapping> given)
+             std::vector<Mapping> given, Mapping sums)
     : options_(std::move(options)),
       trace_(trace),
       updater_(std::move(updater)),
       parameters_(std::move(parameters)),
       given_(std::move(given)),
+      sums_(std::move(sums)),
       steps_(static_cast<std::size_t>(options_.workers)),
       histogram_(kHistogramEntries, 0) {
   const auto pieces = options_.map->of_server[static_cast<std::size_t>(options_.server)].size();
@@ -115,7 +122,7 @@ Store::Update Store::take_update(std::size_t at) {
 void Store::run(const Update& update) {
   const auto begin = Clock::now();
   const std::size_t at = update.at;
-  if (update.workers.size() == 1) {
+  if (update.workers.size() == 1 && !updater_.needs_norms()) {
     update_from_one(update);
   } else {
     const Range bucket = options_.map->buckets[piece(at).bucket].range;
@@ -144,16 +151,40 @@ void Store::finish(const Update& update) {
     ++applied_;
     note_step(worker, from.staleness);
   }
-  entry.busy = false;
   entry.waiting_since = Clock::now();
+  if (!updater_.needs_norms()) {
+    entry.busy = false;
+    return;
+  }
+  entry.summands = update.workers.size();
+  const auto all = std::all_of(entries_.begin(), entries_.end(),
+                               [](const Entry& other) { return other.summands != 0; });
+  if (all) update_by_norms();
+}
+
+// Nobody has pushed anything since the first of these sums: pulls wait until all pieces are
+// updated.
+void Store::update_by_norms() {
+  std::vector<double> squares(updater_.square_count(), 0);
+  for (std::size_t at = 0; at < entries_.size(); ++at) {
+    updater_.add_squares(parameters(at), shard_bytes(sums_, at), piece(at).local.begin, squares);
+  }
+  for (std::size_t at = 0; at < entries_.size(); ++at) {
+    Entry& entry = entries_[at];
+    updater_.apply(
+        parameters(at), shard_bytes(sums_, at), piece(at).local.begin,
+        {1.0 / static_cast<double>(entry.summands), entry.policy.version() - 1, squares});
+    entry.summands = 0;
+    entry.busy = false;
+  }
 }
 
 void Store::update_from_one(const Update& update) {
   const auto gradient = update.gradients.front();
   const auto first = piece(update.at).local.begin;
-  const double scale = options_.rules.gradient_scale(update.age);
+  const UpdateStep step{options_.rules.gradient_scale(update.age), update.version};
   if (options_.rules.delay_compensation == 0 || update.age == 0) {
-    updater_.apply(parameters(update.at), gradient, first, scale);
+    updater_.apply(parameters(update.at), gradient, first, step);
     return;
   }
   const auto now = parameters(update.at);
@@ -165,7 +196,7 @@ void Store::update_from_one(const Update& update) {
     const auto out = std::span(block).first(bytes);
     compensate(out, gradient.subspan(next, bytes), now.subspan(next, bytes),
                then.subspan(next, bytes), options_.rules.delay_compensation, options_.dtype);
-    updater_.apply(now.subspan(next, bytes), out, first + next / size_of(options_.dtype), scale);
+    updater_.apply(now.subspan(next, bytes), out, first + next / size_of(options_.dtype), step);
   }
 }
 
@@ -174,6 +205,7 @@ void Store::update_chunk(const Update& update, std::size_t first, Range chunk) {
   const auto elem_bytes = size_of(options_.dtype);
   const std::uint64_t block_elems = kBlockBytes / elem_bytes;
   const std::size_t count = update.gradients.size();
+  const UpdateStep step{1.0 / static_cast<double>(count), update.version};
   alignas(64) std::array<std::byte, kBlockBytes> block;
   std::vector<std::span<const std::byte>> sources(count);
   for (auto next = chunk.begin; next < chunk.end; next += block_elems) {
@@ -183,10 +215,14 @@ void Store::update_chunk(const Update& update, std::size_t first, Range chunk) {
       sources[s] =
           update.gradients[(first + s) % count].subspan(skipped * elem_bytes, elems * elem_bytes);
     }
-    const auto sum = std::span(block).first(elems * elem_bytes);
+    const bool keep = updater_.needs_norms();
+    const auto sum =
+        keep ? shard_bytes(sums_, update.at).subspan(skipped * elem_bytes, elems * elem_bytes)
+             : std::span(block).first(elems * elem_bytes);
     reduce_in_order({&sum, 1}, sources, options_.dtype, Reduction::sum);
+    if (keep) continue;
     updater_.apply(parameters(update.at).subspan(skipped * elem_bytes, elems * elem_bytes), sum,
-                   piece(update.at).local.begin + skipped, 1.0 / static_cast<double>(count));
+                   piece(update.at).local.begin + skipped, step);
   }
 }
 

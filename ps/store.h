@@ -29,9 +29,10 @@ struct StoreOptions {
   int server = 0;
   int workers = 1;
   DType dtype = DType::f32;
-  UpdateRule rule;
+  Update update = Sgd{};
   Rules rules;
-  Bytes alias_window;  ///< of the arena; the store's memory follows it
+  Bytes alias_window;     ///< of the arena; the store's memory follows it
+  UpdateLayout layout{};  ///< of the server's elements; none: one parameter
 };
 
 /// Pieces are named by their place `at` in the server's own list. Of one thread, run() excepted.
@@ -74,10 +75,11 @@ class Store {
 
   /// The arithmetic: sums the gradients in the order of libdist/plan.h, block by block, and hands
   /// each block to the updater while it is in the cache. May be called on any thread, for several
-  /// pieces at once.
+  /// pieces at once. Where the update needs norms it keeps the sums instead.
   void run(const Update& update);
 
-  /// The update is in the parameters: gives its memory back.
+  /// The update is in the parameters: gives its memory back. Where the update needs norms the piece
+  /// stays busy, and the call for the last piece of the step updates them all.
   void finish(const Update& update);
 
   /// All three.
@@ -131,6 +133,7 @@ class Store {
     TimePoint waiting_since;
     bool initialised = false;
     bool busy = false;
+    std::size_t summands = 0;  // where norms are needed: of the sum that waits for the other pieces
   };
   struct StepStaleness {
     std::uint64_t largest = 0;
@@ -139,10 +142,11 @@ class Store {
   };
 
   Store(StoreOptions options, Trace& trace, Updater updater, Mapping parameters,
-        std::vector<Mapping> given);
+        std::vector<Mapping> given, Mapping sums);
   std::span<std::byte> shard_bytes(const Mapping& memory, std::size_t at) const;
   void update_from_one(const Update& update);
   void update_chunk(const Update& update, std::size_t first, Range chunk);
+  void update_by_norms();
   void note_step(int worker, std::optional<std::uint64_t> staleness);
   void drop(std::size_t at, int worker);
 
@@ -151,6 +155,7 @@ class Store {
   Updater updater_;
   Mapping parameters_;
   std::vector<Mapping> given_;  // by worker: what it was given last; only for delay compensation
+  Mapping sums_;                // like the parameters; only where norms are needed
   std::deque<Entry> entries_;   // entries do not move
   std::vector<StepStaleness> steps_;  // by worker
   std::vector<std::uint64_t> histogram_;

@@ -13,6 +13,7 @@
 
 #include "libdist/bucket/bucket.h"
 #include "libdist/check.h"
+#include "libdist/hash.h"
 #include "ps/server.h"
 #include "ps/worker.h"
 
@@ -23,23 +24,16 @@ namespace {
 constexpr Duration kLookForFailures = std::chrono::milliseconds(20);
 
 std::uint64_t layout_hash(const Arena& arena, const ShardMap& map, const Roles& roles,
-                          const Rules& rules, const Packing& packing, const UpdateRule& rule) {
+                          const Rules& rules, const Packing& packing, const Update& update) {
   LayoutHash hash;
-  hash.text(rules.describe()).text(packing.describe()).text(name_of(rule));
-  std::visit(
-      [&]<typename Rule>(const Rule& chosen) {
-        if constexpr (requires { chosen.learning_rate; }) {
-          hash.real(chosen.learning_rate).real(chosen.weight_decay);
-        }
-        if constexpr (requires { chosen.momentum; }) hash.real(chosen.momentum);
-      },
-      rule);
+  hash.text(rules.describe()).text(packing.describe()).text(describe(update));
   hash.number(static_cast<std::uint64_t>(roles.workers))
       .number(static_cast<std::uint64_t>(roles.servers))
       .number(static_cast<std::uint64_t>(roles.placement))
       .text(name_of(arena.dtype()));
   for (std::size_t p = 0; p < arena.parameter_count(); ++p) {
-    hash.text(arena.parameter(p).name).number(arena.parameter(p).elements.value);
+    const Parameter& parameter = arena.parameter(p);
+    hash.text(parameter.name).number(parameter.elements.value).number(parameter.decays);
   }
   for (const Bucket& bucket : map.buckets) hash.number(bucket.range.end);
   return hash.value();
@@ -50,6 +44,24 @@ int server_threads(const Options& options) {
   if (options.server_threads != kAutomatic) return options.server_threads;
   const auto cores = static_cast<int>(std::thread::hardware_concurrency());
   return std::max(cores / std::max(options.local_ranks, 1), 1) - 1;
+}
+
+// A norm over parameters needs their gradients of the same step in one place.
+Status validate(const Update& update, const Rules& rules, const Roles& roles) {
+  DIST_TRY(dist::validate(update));
+  if (!needs_norms(update)) return {};
+  const auto* const what = update.clip_norm > 0 ? "clip_norm" : "optimizer lars";
+  if (!rules.together() || rules.may_drop()) {
+    return Status::invalid_argument(fmt::format(
+        "{} needs the norm of whole gradients, and here the pieces of one are applied or dropped "
+        "one by one; choose staleness 0 without backup workers, or ring",
+        what));
+  }
+  if (roles.servers == 1) return {};
+  return Status::invalid_argument(fmt::format(
+      "{} needs the norm of whole gradients, and {} servers have a part each; choose servers=1, or "
+      "ring",
+      what, roles.servers));
 }
 
 class ParameterServer final : public Strategy {
@@ -74,17 +86,17 @@ class ParameterServer final : public Strategy {
         fmt::format("{}: the strategy was destroyed before its end()", rules_.strategy_name)));
   }
 
-  Status prepare(const Options& options, UpdateRule rule) {
+  Status prepare(const Options& options, Update update) {
     const auto packing = Packing::from(options);
     DIST_TRY(packing);
-    const auto hash = layout_hash(arena_, *map_, roles_, rules_, *packing, rule);
+    const auto hash = layout_hash(arena_, *map_, roles_, rules_, *packing, update);
     if (const int server = roles_.server_of(rank_); server >= 0) {
       ServerOptions chosen;
       chosen.roles = roles_;
       chosen.server = server;
       chosen.map = map_;
       chosen.rules = rules_;
-      chosen.rule = rule;
+      chosen.update = std::move(update);
       chosen.layout_hash = hash;
       chosen.timeout = options.timeout;
       chosen.priority = options.priority;
@@ -294,10 +306,10 @@ class ParameterServer final : public Strategy {
 }  // namespace
 
 Result<std::unique_ptr<Strategy>> make_strategy(Mode mode, World& world, Arena& arena,
-                                                UpdateRule rule) {
+                                                Update update) {
   const Options& options = world.options();
   const Rules rules = Rules::from(mode, options);
-  if (!updates_parameters(rule)) {
+  if (!updates_parameters(update.rule)) {
     return Status::invalid_argument(
         fmt::format("{}: the rule mean-gradient leaves the update to the program, but here it "
                     "happens at the server; choose sgd, momentum, ... or the strategy ring",
@@ -314,13 +326,14 @@ Result<std::unique_ptr<Strategy>> make_strategy(Mode mode, World& world, Arena& 
   }
   const auto roles = make_roles(world.ranks(), options.servers, options.placement);
   DIST_TRY_BECAUSE(roles, rules.strategy_name);
-  DIST_TRY_BECAUSE(rules.check(roles->workers, name_of(rule), options.deterministic),
+  DIST_TRY_BECAUSE(rules.check(roles->workers, name_of(update.rule), options.deterministic),
                    rules.strategy_name);
+  DIST_TRY_BECAUSE(validate(update, rules, *roles), rules.strategy_name);
   auto map = std::make_shared<const ShardMap>(
       make_shard_map(make_buckets(arena, {options.bucket_bytes, options.first_bucket_bytes}),
                      {.servers = roles->servers, .dtype = arena.dtype()}));
   auto strategy = std::make_unique<ParameterServer>(world, arena, *roles, rules, std::move(map));
-  DIST_TRY_BECAUSE(strategy->prepare(options, rule), rules.strategy_name);
+  DIST_TRY_BECAUSE(strategy->prepare(options, std::move(update)), rules.strategy_name);
   return std::unique_ptr<Strategy>(std::move(strategy));
 }
 

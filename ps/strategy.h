@@ -19,6 +19,6 @@ namespace dist::ps {
 /// layout, rule and options. One such strategy at a time in a world. Errors: more servers than fit,
 /// out of memory.
 Result<std::unique_ptr<Strategy>> make_strategy(Mode mode, World& world, Arena& arena,
-                                                UpdateRule rule);
+                                                Update update);
 
 }  // namespace dist::ps

@@ -99,6 +99,8 @@ struct ParameterInfo {
   std::size_t node = 0;
 
   std::uint64_t elements() const;
+  /// Weights take part in weight decay; biases, gammas and betas, one value a channel, do not.
+  bool decays() const { return dims.size() > 1; }
 };
 
 struct Node {

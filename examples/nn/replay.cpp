@@ -43,7 +43,8 @@ class ReplayNetwork final : public Network {
       : graph_(graph), options_(options), times_(std::move(times)) {
     for (const std::size_t p : graph.backward_order()) {
       const ParameterInfo& info = graph.parameters[p];
-      parameters_.push_back({info.name, dist::Elems(info.elements()), options.dtype});
+      parameters_.push_back(
+          {info.name, dist::Elems(info.elements()), options.dtype, info.decays()});
     }
   }
 

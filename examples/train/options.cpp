@@ -26,6 +26,33 @@ struct WorldTexts {
   std::string transport, rendezvous, servers, placement, staleness, timeout, trace;
 };
 
+void add_update_options(CLI::App& app, TrainOptions* o) {
+  app.add_option("--optimizer", o->optimizer,
+                 fmt::format("{}", fmt::join(dist::update_rule_names(), ", ")))
+      ->capture_default_str();
+  app.add_option("--learning-rate", o->learning_rate, "Step size [the optimizer's own]")
+      ->check(CLI::Range(0.0, 1e9));
+  app.add_option("--weight-decay", o->weight_decay,
+                 "Of weights, not of biases, gammas and betas [the optimizer's own: 0, adamw 0.01]")
+      ->check(CLI::Range(0.0, 1e9));
+  app.add_option("--clip-norm", o->clip_norm, "Largest norm of the mean gradient; 0: any")
+      ->check(CLI::Range(0.0, 1e9))
+      ->capture_default_str();
+  app.add_option("--schedule", o->schedule,
+                 "Of the learning rate: constant, step (to a tenth every --rate-interval steps), "
+                 "cosine (to 0 at the last step)")
+      ->check(CLI::IsMember({"constant", "step", "cosine"}))
+      ->capture_default_str();
+  app.add_option("--rate-warmup", o->rate_warmup,
+                 "Steps in which the learning rate grows to its full value")
+      ->check(CLI::Range(std::int64_t{0}, kMostSteps))
+      ->capture_default_str();
+  app.add_option("--rate-interval", o->rate_interval,
+                 "Steps between two cuts of --schedule step; 0: a third of all")
+      ->check(CLI::Range(std::int64_t{0}, kMostSteps))
+      ->capture_default_str();
+}
+
 void add_training_options(CLI::App& app, TrainOptions* o) {
   const auto models = fmt::format("{}", fmt::join(nn::models::model_names(), ", "));
   const auto strategies = fmt::format("{}", fmt::join(dist::strategy_names(), ", "));
@@ -51,11 +78,7 @@ void add_training_options(CLI::App& app, TrainOptions* o) {
   app.add_option("--image", o->image, "Height and width in pixels; 0: the model's own")
       ->capture_default_str();
   app.add_option("--seed", o->seed, "Of initial values, data and dropout")->capture_default_str();
-  app.add_option("--optimizer", o->optimizer, "sgd, momentum (0.9) or nesterov (0.9)")
-      ->capture_default_str();
-  app.add_option("--learning-rate", o->learning_rate, "Step size, constant")
-      ->check(CLI::Range(0.0, 1e9))
-      ->capture_default_str();
+  add_update_options(app, o);
   app.add_option("--data", o->data,
                  "random (nothing to learn) or learnable; synthetic, made before the first step")
       ->capture_default_str();
@@ -142,6 +165,24 @@ Status overlay(const WorldTexts& texts, const TrainOptions& options, dist::Optio
   return world->validate();
 }
 
+// Updates of a parameter in one step of the trainer.
+std::uint64_t updates_per_step(const TrainOptions& options) {
+  const dist::Options& world = options.world;
+  if (options.strategy != "async-ps" || world.staleness == 0) return 1;
+  const bool dedicated = world.placement == dist::Placement::dedicated;
+  const int servers = dedicated ? std::max(world.servers, 1) : 0;
+  return static_cast<std::uint64_t>(std::max(world.ranks - servers, 1));
+}
+
+// What was not given is the optimizer's own.
+Status take_defaults(const CLI::App& app, TrainOptions* options) {
+  const auto rule = dist::make_update_rule(options->optimizer);
+  DIST_TRY(rule);
+  if (app.count("--learning-rate") == 0) options->learning_rate = learning_rate_of(*rule);
+  if (app.count("--weight-decay") == 0) options->weight_decay = weight_decay_of(*rule);
+  return {};
+}
+
 Status check_strategy(const std::string& name) {
   const auto names = dist::strategy_names();
   if (std::find(names.begin(), names.end(), name) != names.end()) return {};
@@ -159,6 +200,27 @@ std::vector<std::string> own_arguments(int argc, const char* const* argv) {
 }
 
 }  // namespace
+
+dist::Result<dist::Update> make_update(const TrainOptions& options) {
+  auto rule = dist::make_update_rule(options.optimizer, options.learning_rate);
+  DIST_TRY(rule);
+  set_weight_decay(*rule, options.weight_decay);
+  dist::Update update = *rule;
+  update.clip_norm = options.clip_norm;
+  const auto scale = updates_per_step(options);
+  const auto total = static_cast<std::uint64_t>(options.warmup + options.steps);
+  update.schedule.warmup_steps = static_cast<std::uint64_t>(options.rate_warmup) * scale;
+  if (options.schedule == "cosine") {
+    update.schedule.decay = dist::CosineDecay{.total_steps = total * scale};
+  } else if (options.schedule == "step") {
+    const auto interval = options.rate_interval > 0
+                              ? static_cast<std::uint64_t>(options.rate_interval)
+                              : std::max<std::uint64_t>(total / 3, 1);
+    update.schedule.decay = dist::StepDecay{.interval_steps = interval * scale};
+  }
+  DIST_TRY(validate(update));
+  return update;
+}
 
 dist::Result<std::optional<TrainOptions>> parse_options(int argc, const char* const* argv) {
   TrainOptions options;
@@ -182,7 +244,8 @@ dist::Result<std::optional<TrainOptions>> parse_options(int argc, const char* co
   }
   DIST_TRY(overlay(texts, options, &options.world));
   DIST_TRY(check_strategy(options.strategy));
-  DIST_TRY(dist::make_update_rule(options.optimizer, options.learning_rate));
+  DIST_TRY(take_defaults(app, &options));
+  DIST_TRY(make_update(options));
   for (int i = 0; i < argc; ++i) options.command_line += (i > 0 ? " " : "") + std::string(argv[i]);
   return std::optional(std::move(options));
 }

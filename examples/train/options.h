@@ -16,12 +16,17 @@ struct TrainOptions {
   std::string backend;                 ///< empty: onednn where it is built in, else ref
   std::string precision = "f32";       ///< f32 or f64 (ref only)
   std::string data = "random";         ///< random or learnable
-  std::string optimizer = "momentum";  ///< sgd, momentum or nesterov
-  double learning_rate = 0.01;
-  std::int64_t batch = 32;   ///< images a worker and step
-  std::int64_t steps = 100;  ///< timed steps
-  std::int64_t warmup = 5;   ///< steps before them, trained but not timed
-  std::int64_t image = 0;    ///< height and width; 0: the model's own
+  std::string optimizer = "momentum";  ///< of dist::update_rule_names()
+  double learning_rate = 0.01;         ///< not given: the optimizer's own
+  double weight_decay = 0;             ///< of weights; not given: the optimizer's own
+  double clip_norm = 0;                ///< of the mean gradient; 0: off
+  std::string schedule = "constant";   ///< of the learning rate: constant, step or cosine
+  std::int64_t rate_warmup = 0;        ///< steps in which the learning rate grows to its full value
+  std::int64_t rate_interval = 0;      ///< schedule step: steps after which it is cut to a tenth
+  std::int64_t batch = 32;             ///< images a worker and step
+  std::int64_t steps = 100;            ///< timed steps
+  std::int64_t warmup = 5;             ///< steps before them, trained but not timed
+  std::int64_t image = 0;              ///< height and width; 0: the model's own
   std::uint64_t seed = 1;
   int threads = 0;  ///< of one rank's arithmetic; 0: cores / ranks on this host
   bool deterministic = false;
@@ -43,6 +48,11 @@ struct TrainOptions {
   bool replays() const { return backend == "replay"; }
   dist::DType dtype() const { return precision == "f64" ? dist::DType::f64 : dist::DType::f32; }
 };
+
+/// The update that the options ask for. In async-ps, where every gradient is an update, the
+/// schedule counts as many steps for one of the trainer as there are workers. Errors name what is
+/// valid.
+dist::Result<dist::Update> make_update(const TrainOptions& options);
 
 /// Reads the command line. Nothing when the user asked for --help, which is then printed (by rank 0
 /// alone). Errors name what is valid; names of models and backends are checked where they are used.

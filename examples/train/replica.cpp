@@ -112,8 +112,8 @@ nn::Batch Replica::batch(std::int64_t step) const {
 dist::Result<Replica> make_replica(TrainOptions* options, const nn::Graph& graph,
                                    dist::World& world) {
   DIST_TRY(nn::data::kind_from(options->data));
-  auto rule = dist::make_update_rule(options->optimizer, options->learning_rate);
-  DIST_TRY(rule);
+  auto update = make_update(*options);
+  DIST_TRY(update);
   Replica replica;
   replica.threads = choose_threads(*options);
   auto network = make_network(options, graph, replica.threads);
@@ -123,7 +123,7 @@ dist::Result<Replica> make_replica(TrainOptions* options, const nn::Graph& graph
   auto arena = dist::Arena::create(replica.network->parameters(), {.alias_window = window});
   DIST_TRY(arena);
   replica.arena = std::make_unique<dist::Arena>(*std::move(arena));
-  auto strategy = dist::make_strategy(options->strategy, world, *replica.arena, *rule);
+  auto strategy = dist::make_strategy(options->strategy, world, *replica.arena, *update);
   DIST_TRY(strategy);
   replica.strategy = *std::move(strategy);
   const bool alone = options->strategy == "none";  // each rank is worker 0 of 1 and has other data

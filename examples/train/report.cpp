@@ -140,6 +140,7 @@ dist::Result<Report> make_report(const TrainOptions& options, const Replica& rep
   report.workers = replica.workers;
   report.servers = server_count(options, world.ranks());
   report.threads = replica.threads;
+  report.update = describe(make_update(options).value());
   report.transport = world.transport_name();
   report.server_imbalance = replica.strategy->server_report().imbalance;
   report.parameters = replica.network->graph().parameter_elements();
@@ -203,6 +204,10 @@ dist::Status append_record(const TrainOptions& options, const Report& report) {
       {"data", options.data},
       {"optimizer", options.optimizer},
       {"learning_rate", options.learning_rate},
+      {"weight_decay", options.weight_decay},
+      {"clip_norm", options.clip_norm},
+      {"schedule", options.schedule},
+      {"update", report.update},
       {"deterministic", options.deterministic},
       {"threads", report.threads},
       {"images_per_second", report.images_per_second},
@@ -255,6 +260,7 @@ std::string summary(const TrainOptions& options, const Report& report) {
           : "",
       report.bytes_sent_per_step / 1e6,
       report.algorithm.empty() ? "" : fmt::format("; {}", report.algorithm));
+  text += fmt::format("  {}\n", report.update);
   if (options.world.compress != "none") {
     text += fmt::format("  compressed by {}: {:.3f} MB a step not sent, {:.2f} ms of work\n",
                         options.world.compress, report.compression_saved_bytes_per_step / 1e6,

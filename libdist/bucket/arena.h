@@ -19,6 +19,8 @@ struct Parameter {
   std::string name;
   Elems elements;
   DType dtype = DType::f32;
+  bool decays = true;  ///< takes part in weight decay; biases and the gains and offsets of norms
+                       ///< usually do not
 
   // Memory of the program's own, contiguous, that outlives the strategy; nullptr: the arena's. The
   // strategy copies gradients from there in ready(), and what the step changed back to there before

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <cstring>
 #include <memory>
 #include <string>
@@ -32,6 +33,7 @@ struct Case {
   std::string algorithm = "ring";
   bool share_parameters = true;
   bool shard_optimizer = false;
+  int ranks_per_host = 0;
 };
 
 const std::vector<Case> kCases = {
@@ -67,6 +69,7 @@ Options options_for(const Case& chosen) {
   options.algorithm = chosen.algorithm;
   options.share_parameters = chosen.share_parameters;
   options.shard_optimizer = chosen.shard_optimizer;
+  options.ranks_per_host = chosen.ranks_per_host;
   options.staleness = 0;
   options.timeout = std::chrono::seconds(20);
   return options;
@@ -75,7 +78,8 @@ Options options_for(const Case& chosen) {
 std::vector<Parameter> parameter_list(DType dtype) {
   std::vector<Parameter> list;
   for (const std::uint64_t elems : {5, 1, 1, 37, 300, 3, 64, 1}) {
-    list.push_back({fmt::format("p{}", list.size()), Elems(elems), dtype});
+    const auto name = fmt::format("p{}", list.size());
+    list.push_back({name, Elems(elems), dtype, list.size() % 3 != 1});
   }
   return list;
 }
@@ -96,9 +100,9 @@ T gradient(Values values, int worker, std::uint64_t step, std::uint64_t element)
 template <typename T>
 class Reference {
  public:
-  Reference(const Arena& arena, const Options& options, UpdateRule rule, int workers)
+  Reference(const Arena& arena, const Options& options, const Update& update, int workers)
       : buckets_(make_buckets(arena, {options.bucket_bytes, options.first_bucket_bytes})),
-        updater_(rule, arena.elems(), arena.dtype()),
+        updater_(Updater::create(update, layout_of(arena), arena.dtype()).value()),
         workers_(workers),
         used_(arena.elems().value, false),
         parameters_(arena.elems().value),
@@ -120,8 +124,11 @@ class Reference {
         for (auto i = chunk.begin; i < chunk.end; ++i) sums_[i] = sum(values, step, i, c);
       }
     }
-    updater_.apply(std::as_writable_bytes(std::span(parameters_)), std::as_bytes(std::span(sums_)),
-                   0, 1.0 / workers_);
+    const auto parameters = std::as_writable_bytes(std::span(parameters_));
+    const auto sums = std::as_bytes(std::span(sums_));
+    std::vector<double> squares(updater_.square_count(), 0);
+    updater_.add_squares(parameters, sums, 0, squares);
+    updater_.apply(parameters, sums, 0, {1.0 / workers_, step, squares});
   }
 
  private:
@@ -156,26 +163,36 @@ void backward(Strategy& strategy, const Arena& arena, Values values, std::uint64
   }
 }
 
+// To the bit; but where a norm is summed over shards, to 1e-6.
 template <typename T>
-void expect_equal(const Arena& arena, Range range, const std::vector<T>& expected,
-                  const std::string& when) {
+bool equal(const Arena& arena, Range range, const std::vector<T>& expected, bool to_the_bit) {
   const auto bytes = arena.parameters(range);
-  expect(std::memcmp(bytes.data(), expected.data() + range.begin, bytes.size()) == 0,
-         when + ": the parameters differ from the serial reference");
+  if (to_the_bit) {
+    return std::memcmp(bytes.data(), expected.data() + range.begin, bytes.size()) == 0;
+  }
+  const auto* values = reinterpret_cast<const T*>(bytes.data());
+  for (std::uint64_t i = 0; i < range.elems(); ++i) {
+    const T wanted = expected[range.begin + i];
+    if (!(std::abs(values[i] - wanted) <= 1e-6 * std::max<T>(1, std::abs(wanted)))) return false;
+  }
+  return true;
 }
 
+// Returns the parameters after the last step; nothing on a rank that only serves.
 template <typename T>
-void expect_equal(const Arena& arena, const std::vector<T>& expected, const std::string& when) {
-  expect_equal(arena, {0, arena.elems().value}, expected, when);
-}
-
-template <typename T>
-void train(World& world, const std::string& name, UpdateRule rule, Values values,
-           std::vector<Parameter> list) {
+std::vector<T> train(World& world, const std::string& name, const Update& update, Values values,
+                     std::vector<Parameter> list) {
   auto arena = Arena::create(std::move(list)).value();
-  auto strategy = make_strategy(name, world, arena, rule).value();
+  auto strategy = make_strategy(name, world, arena, update).value();
   expect(strategy->name() == name, "name()");
-  Reference<T> reference(arena, world.options(), rule, strategy->workers());
+  Reference<T> reference(arena, world.options(), update, strategy->workers());
+  const auto expect_equal = [&](Range range, const std::string& when) {
+    expect(equal(arena, range, reference.parameters(), !needs_norms(update)),
+           fmt::format("{}, {}: the parameters differ from the serial reference",
+                       name_of(update.rule), when));
+  };
+  const Range whole{0, arena.elems().value};
+  std::vector<T> last;
   // Only worker 0's initial values count.
   for (std::size_t p = 0; p < arena.parameter_count(); ++p) {
     const auto span = arena.parameter_span<T>(p);
@@ -186,23 +203,26 @@ void train(World& world, const std::string& name, UpdateRule rule, Values values
   }
   expect_ok(strategy->begin());
   if (strategy->worker() >= 0) {
-    expect_equal(arena, reference.parameters(), "after begin()");
+    expect_equal(whole, "after begin()");
     for (std::uint64_t step = 0; step < 4; ++step) {
       backward<T>(*strategy, arena, values, step);
       reference.step(values, step);
       // Every other step as an overlapped forward pass would: each parameter when it is needed.
       for (std::size_t p = arena.parameter_count(); step % 2 == 1 && p-- > 0;) {
         expect_ok(strategy->await(p));
-        expect_equal(arena, arena.range(p), reference.parameters(), fmt::format("await({})", p));
+        expect_equal(arena.range(p), fmt::format("await({})", p));
       }
       const auto report = strategy->finish_step();
       expect_ok(report.status());
       expect(report->step == step, "StepReport::step");
       expect(report->staleness == 0, "StepReport::staleness");
-      expect_equal(arena, reference.parameters(), fmt::format("step {}", step));
+      expect_equal(whole, fmt::format("step {}", step));
     }
+    const auto* values_now = reinterpret_cast<const T*>(arena.parameters(whole).data());
+    last.assign(values_now, values_now + whole.elems());
   }
   expect_ok(strategy->end());
+  return last;
 }
 
 void train_all(World& world, const std::string& name) {
@@ -212,6 +232,9 @@ void train_all(World& world, const std::string& name) {
   train<float>(world, name, momentum, Values::uneven, parameter_list(DType::f32));
   train<double>(world, name, nesterov, Values::uneven, parameter_list(DType::f64));
   train<float>(world, name, momentum, Values::uneven, {{"alone", Elems(1)}});
+  if (world.ranks() > 1) return;
+  train<double>(world, name, Lars{.weight_decay = 1e-3}, Values::uneven,
+                parameter_list(DType::f64));
 }
 
 // Runs `body` as threads for every case that fits.
@@ -234,6 +257,103 @@ TEST_CASE("every step ends with the serial reference's bits on every rank", "[th
         transport, ranks, [&](World& world) { train_all(world, chosen.name); },
         options_for(chosen)));
   });
+}
+
+// The rules that need no norm, with weight decay and a learning rate that changes.
+std::vector<Update> elementwise_updates() {
+  std::vector<Update> updates;
+  for (const auto name : update_rule_names()) {
+    if (name == "lars") continue;
+    Update update = make_update_rule(name, 0.1).value();
+    set_weight_decay(update.rule, 1e-3);
+    update.schedule = {CosineDecay{.total_steps = 6}, 2};
+    updates.push_back(update);
+  }
+  return updates;
+}
+
+TEST_CASE("every rule ends with the serial reference's bits, however it is placed", "[threads]") {
+  auto cases = kCases;
+  cases.push_back({"sync-ps", Placement::colocated, 2});
+  cases.push_back({"sync-ps", Placement::colocated, 3});
+  for (const int ranks : {2, 3, 4}) {
+    for (const Case& chosen : cases) {
+      if (!fits(chosen, ranks)) continue;
+      INFO(describe(chosen, "shm", ranks));
+      REQUIRE_NOTHROW(test::run_ranks(
+          "shm", ranks,
+          [&](World& world) {
+            for (const Update& update : elementwise_updates()) {
+              train<float>(world, chosen.name, update, Values::uneven, parameter_list(DType::f32));
+            }
+          },
+          options_for(chosen)));
+    }
+  }
+}
+
+// Norms over parameters, and over all of them.
+std::vector<Update> updates_by_norm() {
+  Update clipped = Adam{.learning_rate = 0.01, .weight_decay = 1e-3};
+  clipped.clip_norm = 0.5;
+  Update lars = Lars{.learning_rate = 0.5, .weight_decay = 1e-3, .trust = 0.02};
+  Update both = lars;
+  both.clip_norm = 10;
+  return {clipped, lars, both};
+}
+
+TEST_CASE("clipping and lars take the norms of the whole gradient", "[threads]") {
+  std::vector<Case> cases;
+  for (const Case& chosen : kCases) {
+    if (chosen.name == "ring" || chosen.servers == 1) cases.push_back(chosen);
+  }
+  cases.push_back({"ring", Placement::colocated, 0, "hierarchical", true, false, 2});
+  for (const int ranks : {1, 2, 3, 4}) {
+    for (const Case& chosen : cases) {
+      if (!fits(chosen, ranks) || (chosen.ranks_per_host > 0 && ranks != 4)) continue;
+      INFO(describe(chosen, "shm", ranks));
+      for (const Update& update : updates_by_norm()) {
+        std::vector<std::vector<double>> last(static_cast<std::size_t>(ranks));
+        REQUIRE_NOTHROW(test::run_ranks(
+            "shm", ranks,
+            [&](World& world) {
+              last[static_cast<std::size_t>(world.rank())] = train<double>(
+                  world, chosen.name, update, Values::uneven, parameter_list(DType::f64));
+            },
+            options_for(chosen)));
+        for (const auto& parameters : last) {
+          REQUIRE((parameters.empty() || parameters == last.front()));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("norms that no server could take are refused", "[threads]") {
+  const auto refusal = [](const Case& chosen, const Update& update, std::uint64_t staleness = 0) {
+    auto options = options_for(chosen);
+    options.staleness = staleness;
+    std::string message;
+    test::run_ranks(
+        "shm", 2,
+        [&](World& world) {
+          auto arena = Arena::create(parameter_list(DType::f32)).value();
+          const auto made = make_strategy(chosen.name, world, arena, update);
+          expect(!made.ok() && made.status().code() == ErrorCode::invalid_argument, "refused");
+          if (world.rank() == 0) message = made.status().message();
+        },
+        options);
+    return message;
+  };
+  Update clipped = Sgd{};
+  clipped.clip_norm = 1;
+  CHECK(refusal({"sync-ps", Placement::colocated, 2}, clipped) ==
+        "sync-ps -> clip_norm needs the norm of whole gradients, and 2 servers have a part each; "
+        "choose servers=1, or ring");
+  CHECK(refusal({"async-ps", Placement::colocated, 1}, Lars{}, 4) ==
+        "async-ps -> optimizer lars needs the norm of whole gradients, and here the pieces of one "
+        "are "
+        "applied or dropped one by one; choose staleness 0 without backup workers, or ring");
 }
 
 TEST_CASE("one rank is the strategy none", "[threads]") {

@@ -52,6 +52,21 @@ TEST_CASE("every optimizer keeps the equality") {
   }
 }
 
+TEST_CASE("so do clipping, weight decay of weights alone, and a schedule") {
+  for (const std::string optimizer : {"momentum", "lars --dist-algorithm=ring"}) {
+    const std::string more =
+        "--precision f64 --weight-decay 0.01 --schedule cosine --rate-warmup 2 "
+        "--optimizer " +
+        optimizer;
+    const std::string clipped = more + " --clip-norm 0.5";
+    const auto whole = train(1, run_of(8, "ring", clipped)).parameters;
+    CHECK_FALSE(close_to(train(1, run_of(8, "ring", more)).parameters, whole, 1e-5));
+    CHECK(close_to(train(2, run_of(4, "ring", clipped)).parameters, whole, 1e-12));
+    const auto served = train(2, run_of(4, "sync-ps", clipped + " --servers 1"));
+    CHECK(close_to(served.parameters, whole, 1e-12));
+  }
+}
+
 TEST_CASE("deterministic ring, sync-ps and async-ps with staleness 0 agree to the bit") {
   for (const int n : {2, 3, 4}) {
     const auto hash = [&](const std::string& strategy, const std::string& more = "") {

@@ -22,6 +22,18 @@ bool contains(const std::string& text, const std::string& part) {
 
 }  // namespace
 
+TEST_CASE("the record says what the update was") {
+  const auto run = train(2, kQuick +
+                                "--strategy async-ps --optimizer adamw --clip-norm 0 "
+                                "--schedule step --rate-interval 5 --rate-warmup 1");
+  CHECK(run.record["learning_rate"] == 0.001);
+  CHECK(run.record["weight_decay"] == 0.01);
+  // Two workers: two updates a step.
+  CHECK(run.record["update"] ==
+        "adamw (learning_rate 0.001, beta1 0.9, beta2 0.999, epsilon 1e-08, weight_decay 0.01), "
+        "schedule step (interval_steps 10, factor 0.1), warm-up 2 steps");
+}
+
 TEST_CASE("the record has every field that scripts rely on") {
   const auto run = train(2, kQuick + "--strategy async-ps");
   const json& r = run.record;
@@ -74,6 +86,8 @@ TEST_CASE("the record has every field that scripts rely on") {
   CHECK(r["step_ms_median"].get<double>() > 0);
   CHECK(r["machine"]["cores"].get<int>() >= 1);
   CHECK(contains(r["command"], "--strategy async-ps"));
+  CHECK(r["update"] ==
+        "momentum (learning_rate 0.01, momentum 0.9, weight_decay 0), schedule constant");
   CHECK(contains(run.process.out, "images/s (measured; 3 steps after 1 of warm-up)"));
 }
 

@@ -43,7 +43,7 @@ class OneRank {
                             .server = roles.server_of(rank),
                             .map = map_,
                             .rules = shape.rules,
-                            .rule = Sgd{.learning_rate = -1},
+                            .update = Sgd{.learning_rate = -1},
                             .staging_per_worker = shape.staging};
       server_ = Server::create(std::move(options), arena_, trace_).value();
       serving_ = Server::make_task(server_);

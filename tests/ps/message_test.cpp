@@ -172,16 +172,4 @@ TEST_CASE("the README describes every kind and constant") {
   REQUIRE(text.str().find("0x31535044") != std::string::npos);
 }
 
-TEST_CASE("the layout hash depends on every part and on its bounds") {
-  const auto value = [](auto&&... text) {
-    LayoutHash hash;
-    (hash.text(text), ...);
-    return hash.value();
-  };
-  REQUIRE(value("ab", "c") != value("a", "bc"));
-  REQUIRE(value("ab") == value("ab"));
-  REQUIRE(LayoutHash().real(0.1).value() != LayoutHash().real(0.2).value());
-  REQUIRE(LayoutHash().number(1).number(2).value() != LayoutHash().number(2).number(1).value());
-}
-
 }  // namespace

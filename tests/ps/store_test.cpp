@@ -79,7 +79,7 @@ TEST_CASE("the sum has the order of the plan, however the bucket is cut into pie
     std::vector<float> updated(kElems, 0);
     Updater(Sgd{.learning_rate = 1}, Elems(kElems), DType::f32)
         .apply(std::as_writable_bytes(std::span(updated)), std::as_bytes(std::span(expected)), 0,
-               1.0 / workers);
+               {1.0 / workers});
     for (const int servers : {1, 3}) {
       for (const Bytes max_piece : {4_MiB, 1000_B, 36_B}) {
         INFO(workers << " workers, " << servers << " servers");

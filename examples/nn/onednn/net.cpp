@@ -90,8 +90,8 @@ class OneDnnNetwork final : public Network {
       const std::vector<std::size_t>& of_node = graph_.nodes[info.node].parameters;
       const auto place = std::find(of_node.begin(), of_node.end(), p) - of_node.begin();
       layouts_.push_back(operations_[info.node]->parameters()[static_cast<std::size_t>(place)]);
-      parameters_.push_back(
-          {info.name, dist::Elems(layouts_.back().get_size() / sizeof(float)), dist::DType::f32});
+      parameters_.push_back({info.name, dist::Elems(layouts_.back().get_size() / sizeof(float)),
+                             dist::DType::f32, info.decays()});
     }
     for (std::size_t i = 0; i < times_.size(); ++i) times_[i].name = graph_.nodes[i].name;
   }

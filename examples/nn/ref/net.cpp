@@ -68,7 +68,8 @@ class RefNetwork final : public Network {
     backward_index_.resize(backward_order_.size());
     for (std::size_t i = 0; i < backward_order_.size(); ++i) {
       const ParameterInfo& info = graph_.parameters[backward_order_[i]];
-      parameters_.push_back({info.name, dist::Elems(info.elements()), dist::dtype_of<T>});
+      parameters_.push_back(
+          {info.name, dist::Elems(info.elements()), dist::dtype_of<T>, info.decays()});
       backward_index_[backward_order_[i]] = i;
     }
     for (std::size_t i = 0; i < times_.size(); ++i) times_[i].name = graph_.nodes[i].name;

@@ -23,7 +23,7 @@ double loss_after(data::Kind kind, std::uint64_t steps) {
   for (std::uint64_t step = 0; step < steps; ++step) {
     replica->forward(data.batch(step, kBatch).batch(), Mode::train);
     replica->backward([](std::size_t) {});
-    updater.apply(arena.parameters(all), arena.gradients(all), 0, 1.0);
+    updater.apply(arena.parameters(all), arena.gradients(all), 0, {});
   }
   double sum = 0;
   for (std::uint64_t i = 0; i < 4; ++i) {
