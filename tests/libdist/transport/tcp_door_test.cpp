@@ -93,6 +93,28 @@ TEST_CASE("a later life takes the place, an earlier one is refused, and nobody e
   REQUIRE(server->take(after).message() == "enough");
 }
 
+TEST_CASE("across hosts every server listens at a port that all know") {
+  const auto form = fmt::format("tcp:127.0.0.1:{},localhost:{}", free_port(), free_port());
+  const auto options = [&](Rank rank) {
+    auto chosen = elastic_options(rank, 3, form);
+    chosen.servers = 2;
+    return chosen;
+  };
+  // The worker is first: it waits for both servers.
+  auto ends = on_ranks(3, [&](Rank rank) {
+    if (rank != 0) ::usleep(100'000);
+    return open_tcp(options(rank));
+  });
+  for (const auto& end : ends) REQUIRE_OK(end);
+  for (const std::size_t server : {1, 2}) {
+    await_incarnation(**ends[server], 0);
+    require_heard(**ends[0], **ends[server], std::byte{7});
+  }
+  auto few = options(0);
+  few.servers = 1;
+  REQUIRE(contains(open_tcp(few).status().message(), "2 addresses for 1 servers"));
+}
+
 // --- Whoever else knocks -------------------------------------------------------------------------
 
 bool read_all(const FileDescriptor& socket, std::span<std::byte> into) {
