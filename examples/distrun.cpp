@@ -47,6 +47,16 @@ int main(int argc, char** argv) try {
                  "then SIGTERM, a second later SIGKILL")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
+  app.add_option("--elastic", options.servers,
+                 "The last so many ranks are parameter servers, the others workers that may fail:\n"
+                 "the job goes on without them (sets DIST_ELASTIC, DIST_TRANSPORT=tcp,\n"
+                 "DIST_PLACEMENT=dedicated and DIST_SERVERS)")
+      ->check(CLI::Range(1, 4095));
+  app.add_option("--restart", options.restarts,
+                 "With --elastic: how often, in all, a worker that failed is started again, with\n"
+                 "DIST_INCARNATION telling it which life it is")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   app.add_flag("--no-prefix", no_prefix, "Pass lines on without [rank]");
   try {
     app.parse(argc, argv);
@@ -55,6 +65,11 @@ int main(int argc, char** argv) try {
   } catch (const CLI::ParseError& error) {
     return fail(std::string(error.what()) + "; see distrun --help");
   }
+  if (options.servers >= options.ranks) {
+    return fail(fmt::format("--elastic {}: of {} ranks, one must be a worker", options.servers,
+                            options.ranks));
+  }
+  if (options.restarts > 0 && options.servers == 0) return fail("--restart needs --elastic");
   options.prefix = !no_prefix;
   options.timeout = std::chrono::duration<double>(timeout_s);
   options.grace = std::chrono::duration<double>(grace_s);

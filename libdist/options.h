@@ -37,8 +37,8 @@ struct Options {
   // Transport.
   std::string transport = "auto";  ///< auto, shm, tcp or mpi; auto = mpi under mpirun where built,
                                    ///< else shm in one host, else tcp
-  std::string rendezvous;  ///< "dir:PATH" (one host) or "tcp:HOST:PORT" (rank 0 listens there); ""
-                           ///< = a private directory of the job
+  std::string rendezvous;  ///< "dir:PATH" (one host), "tcp:HOST:PORT" (of rank 0; elastic: of every
+                           ///< server, commas between); "" = a private directory of the job
   std::string bind_address =
       "127.0.0.1";  ///< address the TCP transport listens on; any but loopback demands a secret
   std::string

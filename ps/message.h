@@ -34,7 +34,8 @@ enum class Kind : std::uint8_t {
                  ///< goes on, version = 1 where the server has its first parameters
   reply = 7,     ///< a piece's parameters follow; value = staleness of the worker's last push of it
   farewell = 8,  ///< answers bye; the server's last message
-  failed = 9,    ///< the server stops; worker = whose fault (or kNobody), code = ErrorCode
+  failed = 9,    ///< the server stops; worker = whose fault (or kNobody), code = ErrorCode; value =
+                 ///< rank + 1 of a server that was lost, if one was
   // Worker to server again.
   save =
       10,  ///< worker 0 asks for a checkpoint, with `step` of its steps in it; value = its number

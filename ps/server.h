@@ -205,6 +205,7 @@ class Server {
   // Set by the first failure.
   Status failure_;
   std::uint32_t culprit_ = kNobody;
+  std::optional<Rank> lost_server_;
   TimePoint failed_at_;
 
   mutable std::mutex mutex_;

@@ -101,9 +101,12 @@ void Server::say_last_words(Transport& transport) {
   for (Peer& peer : peers_) {
     const auto worker = static_cast<std::uint32_t>(peer.worker);
     if (!peer.link || peer.stage == Stage::ended || worker == culprit_) continue;
-    peer.link->send(
-        transport,
-        {.kind = Kind::failed, .code = failure_.code(), .worker = culprit_, .step = peer.step});
+    peer.link->send(transport,
+                    {.kind = Kind::failed,
+                     .code = failure_.code(),
+                     .worker = culprit_,
+                     .step = peer.step,
+                     .value = lost_server_ ? static_cast<std::uint64_t>(*lost_server_) + 1 : 0});
   }
 }
 

@@ -147,7 +147,7 @@ Status Server::watch_servers(Transport& transport) {
     if (!other.hearing || !transport.finished(*other.hearing)) continue;
     const Status outcome = transport.take(*other.hearing);
     other.hearing.reset();
-    culprit_ = kNobody;
+    if (!outcome.ok()) lost_server_ = other.rank;
     DIST_TRY_BECAUSE(outcome, fmt::format("another server, rank {}", other.rank));
   }
   return {};

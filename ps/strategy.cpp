@@ -324,6 +324,12 @@ Result<std::unique_ptr<Strategy>> make_strategy(Mode mode, World& world, Arena& 
                     rules.strategy_name, world.transport_name(),
                     options.placement == Placement::dedicated ? "dedicated" : "colocated"));
   }
+  if (options.drops_lost_workers() && rules.may_drop()) {
+    return Status::invalid_argument(fmt::format(
+        "{}: backup-workers where workers may be lost is not supported: a step would not know "
+        "whom it does without; choose on-worker-loss=stop, or backup-workers=0",
+        rules.strategy_name));
+  }
   const auto roles = make_roles(world.ranks(), options.servers, options.placement);
   DIST_TRY_BECAUSE(roles, rules.strategy_name);
   DIST_TRY_BECAUSE(rules.check(roles->workers, name_of(update.rule), options.deterministic),

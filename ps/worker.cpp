@@ -96,8 +96,9 @@ Status Worker::from(int server, const Status& why) const {
   if (why.code() != ErrorCode::peer_lost || newest == 0) {
     return why.because(fmt::format("from {}", name_of_server(server)));
   }
-  return why.because(fmt::format("from {}, and with it {} versions of its parameters",
-                                 name_of_server(server), newest));
+  return why.because(
+      fmt::format("from {}, with which at most {} updates since the last checkpoint are lost",
+                  name_of_server(server), newest));
 }
 
 // Servers may be at different steps: the latest is still to come for all of them.
@@ -134,6 +135,10 @@ std::size_t Worker::may_overtake(int server) const {
 Status Worker::told(const ServerPort& port, const Header& failed) const {
   const auto code = failed.code == ErrorCode::ok ? ErrorCode::protocol : failed.code;
   const auto server = name_of_server(port.server());
+  if (failed.worker == kNobody && failed.value != 0) {
+    return {code, fmt::format("{} stopped because another server (rank {}) was lost", server,
+                              failed.value - 1)};
+  }
   if (failed.worker == kNobody) return {code, fmt::format("{} stopped: {}", server, name_of(code))};
   const auto culprit = static_cast<int>(failed.worker);
   return {code, fmt::format("{} stopped because worker {} (rank {}) {}", server, culprit,

@@ -36,7 +36,10 @@ constexpr auto kLateDeath = std::chrono::milliseconds(200);
 constexpr int kTimedOut = 124;
 constexpr int kMostReads = 16;  // of one stream before the others and the signals have their turn;
                                 // more than a pipe holds
-constexpr std::string_view kOurs[] = {"DIST_RANK", "DIST_RANKS", "DIST_JOB", "DIST_RENDEZVOUS"};
+constexpr std::string_view kOurs[] = {"DIST_RANK", "DIST_RANKS", "DIST_JOB", "DIST_RENDEZVOUS",
+                                      "DIST_INCARNATION"};
+constexpr std::string_view kElastic[] = {"DIST_ELASTIC=1", "DIST_TRANSPORT=tcp",
+                                         "DIST_PLACEMENT=dedicated"};
 
 Clock::duration ticks(std::chrono::duration<double> seconds) {
   return std::chrono::duration_cast<Clock::duration>(seconds);
@@ -59,6 +62,7 @@ struct Rank {
   pid_t pid = -1;
   bool running = false;
   int wait_status = 0;
+  int incarnation = 0;
   std::vector<Stream> streams;
 };
 
@@ -73,6 +77,9 @@ class Job {
 
   Status prepare();
   bool start_ranks();
+  bool start(int rank);
+  bool may_fail(int rank) const;
+  bool start_again(int rank, const std::string& why);
   std::vector<std::string> environment(int rank) const;
   void loop();
   void poll_once();
@@ -98,6 +105,7 @@ class Job {
   Phase phase_ = Phase::running;
   std::optional<Clock::time_point> deadline_;  // of the phase; of the job while running
   std::optional<int> exit_code_;
+  int restarts_ = 0;
 };
 
 Status Job::prepare() {
@@ -142,32 +150,62 @@ std::vector<std::string> Job::environment(int rank) const {
   out.push_back(fmt::format("DIST_RANKS={}", options_.ranks));
   out.push_back("DIST_JOB=" + job_);
   out.push_back("DIST_RENDEZVOUS=dir:" + directory_);
+  if (options_.servers == 0) return out;
+  out.insert(out.end(), std::begin(kElastic), std::end(kElastic));
+  out.push_back(fmt::format("DIST_SERVERS={}", options_.servers));
+  out.push_back(
+      fmt::format("DIST_INCARNATION={}", ranks_[static_cast<std::size_t>(rank)].incarnation));
   return out;
 }
 
 // False when a rank could not be started; the reason was told and the exit code set.
 bool Job::start_ranks() {
-  const bool out_terminal = isatty(STDOUT_FILENO) == 1;
-  const bool err_terminal = isatty(STDERR_FILENO) == 1;
+  ranks_.resize(static_cast<std::size_t>(options_.ranks));
   for (int r = 0; r < options_.ranks; ++r) {
-    auto spawned = spawn(options_.command, environment(r));
-    if (!spawned.ok()) {
-      begin_ending(fmt::format("rank {}: {}", r, spawned.status().message()), 1);
-      return false;
-    }
-    if (const int error = spawned->exec_error; error != 0) {
-      begin_ending(fmt::format("cannot run {}: {}", options_.command[0], std::strerror(error)),
-                   error == ENOENT ? 127 : 126);
-      return false;
-    }
-    const std::string prefix = options_.prefix ? fmt::format("[{}] ", r) : "";
-    Rank rank{spawned->child.pid, true, 0, {}};
-    rank.streams.push_back(
-        {std::move(spawned->child.out), STDOUT_FILENO, LinePrefixer(prefix, out_terminal)});
-    rank.streams.push_back(
-        {std::move(spawned->child.err), STDERR_FILENO, LinePrefixer(prefix, err_terminal)});
-    ranks_.push_back(std::move(rank));
+    if (!start(r)) return false;
   }
+  return true;
+}
+
+bool Job::start(int number) {
+  auto spawned = spawn(options_.command, environment(number));
+  if (!spawned.ok()) {
+    begin_ending(fmt::format("rank {}: {}", number, spawned.status().message()), 1);
+    return false;
+  }
+  if (const int error = spawned->exec_error; error != 0) {
+    begin_ending(fmt::format("cannot run {}: {}", options_.command[0], std::strerror(error)),
+                 error == ENOENT ? 127 : 126);
+    return false;
+  }
+  const std::string prefix = options_.prefix ? fmt::format("[{}] ", number) : "";
+  Rank& rank = ranks_[static_cast<std::size_t>(number)];
+  rank.pid = spawned->child.pid;
+  rank.running = true;
+  for (Stream& stream : rank.streams) write_all(stream.to, stream.prefixer.finish());
+  rank.streams.clear();
+  rank.streams.push_back({std::move(spawned->child.out), STDOUT_FILENO,
+                          LinePrefixer(prefix, isatty(STDOUT_FILENO) == 1)});
+  rank.streams.push_back({std::move(spawned->child.err), STDERR_FILENO,
+                          LinePrefixer(prefix, isatty(STDERR_FILENO) == 1)});
+  return true;
+}
+
+bool Job::may_fail(int rank) const {
+  return options_.servers > 0 && rank < options_.ranks - options_.servers &&
+         phase_ == Phase::running;
+}
+
+// False where it is not to be; then the others go on without it.
+bool Job::start_again(int rank, const std::string& why) {
+  const bool ending = std::any_of(ranks_.begin(), ranks_.end(), [](const Rank& other) {
+    return !other.running && WIFEXITED(other.wait_status) && WEXITSTATUS(other.wait_status) == 0;
+  });
+  if (ending || restarts_ == options_.restarts) return false;
+  ++restarts_;
+  const int incarnation = ++ranks_[static_cast<std::size_t>(rank)].incarnation;
+  say(fmt::format("{}; starting it again, incarnation {}", why, incarnation));
+  start(rank);
   return true;
 }
 
@@ -264,7 +302,8 @@ void Job::collect() {
   const auto killed = [](int status) { return WIFSIGNALED(status); };
   // Ranks see a neighbour's death, and end, before the kernel has taken it down and told us.
   const auto until = Clock::now() + kLateDeath;
-  while (phase_ == Phase::running && any(failed) && !any(killed) && Clock::now() < until) {
+  while (phase_ == Phase::running && options_.servers == 0 && any(failed) && !any(killed) &&
+         Clock::now() < until) {
     std::this_thread::sleep_for(kLateDeath / 20);
     const auto more = reap();
     ended.insert(ended.end(), more.begin(), more.end());
@@ -299,6 +338,10 @@ void Job::judge(const std::vector<int>& ended) {
       const auto what = by_signal ? fmt::format("rank {} was killed by signal {} ({})", r, signal,
                                                 signal_name(signal))
                                   : fmt::format("rank {} exited with code {}", r, code);
+      if (may_fail(r)) {
+        if (!start_again(r, what)) say(what + "; going on without it");
+        continue;
+      }
       begin_ending(what + (running_ranks().empty() ? "" : "; ending the others"), code);
     }
   }

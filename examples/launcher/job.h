@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One job of the launcher: N ranks of a program on this machine, from the first fork to the last
-// exit. Either all of it runs or none of it: when one rank fails the others are ended.
+// exit. Either all of it runs or none of it: when one rank fails the others are ended, unless the
+// job is elastic.
 #pragma once
 
 #include <chrono>
@@ -14,6 +15,12 @@ struct JobOptions {
   bool prefix = true;                        ///< head each line with "[rank] "
   std::chrono::duration<double> timeout{0};  ///< of the whole job; 0 = none
   std::chrono::duration<double> grace{2};    ///< others get so long to leave after a failure
+  /// Not 0: elastic. The last so many ranks are parameter servers, whose failure ends the job; that
+  /// of another rank does not.
+  int servers = 0;
+  /// Elastic: how often, in all, a worker that failed is started again, as its next incarnation;
+  /// never once a rank has ended well: then the job is about to end.
+  int restarts = 0;
   std::vector<std::string> command;
 };
 

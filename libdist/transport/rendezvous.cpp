@@ -53,7 +53,13 @@ Result<tcp::Endpoint> listening_address(const Options& options) {
         "DIST_SECRET_FILE=FILE",
         options.bind_address));
   }
-  const tcp::Endpoint endpoint(address, 0);
+  std::uint16_t port = 0;
+  if (options.elastic && options.rendezvous.starts_with(kTcpForm)) {
+    const auto known = own_port(options, options.rendezvous.substr(kTcpForm.size()));
+    DIST_TRY(known);
+    port = *known;
+  }
+  const tcp::Endpoint endpoint(address, port);
   DIST_TRY(check_several_hosts(options, endpoint));
   return endpoint;
 }
@@ -68,6 +74,9 @@ Result<std::unique_ptr<Rendezvous>> open_rendezvous(const Options& options,
   if (form.starts_with(kDirectoryForm)) {
     return meet_in_directory(options, form.substr(kDirectoryForm.size()), false,
                              reachable_here(own), deadline);
+  }
+  if (form.starts_with(kTcpForm) && options.elastic) {
+    return meet_at_servers(options, form.substr(kTcpForm.size()), own, deadline);
   }
   if (form.starts_with(kTcpForm)) {
     return meet_at_rank_zero(options, form.substr(kTcpForm.size()), own, deadline);

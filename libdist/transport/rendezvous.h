@@ -32,7 +32,7 @@ class Rendezvous {
 
 /// Whether this rank may listen where options ask for it: an address that is not loopback demands a
 /// secret file, ranks on several hosts demand such an address and tcp:HOST:PORT. Returns where to
-/// listen, with port 0.
+/// listen, with port 0 but for the servers of an elastic world at known ports.
 Result<tcp::Endpoint> listening_address(const Options& options);
 
 /// Enters this rank with the address it listens on. By options.rendezvous:
@@ -42,7 +42,8 @@ Result<tcp::Endpoint> listening_address(const Options& options);
 /// the
 ///   last rank.
 /// - "tcp:HOST:PORT": rank 0 listens there and returns when all ranks have come; the others return
-///   when it has told them.
+///   when it has told them. In an elastic world tcp:HOST:PORT,HOST:PORT,... names the place of
+///   every server instead.
 Result<std::unique_ptr<Rendezvous>> open_rendezvous(const Options& options,
                                                     const tcp::Endpoint& own, TimePoint deadline);
 

@@ -328,6 +328,24 @@ Result<Endpoint> parse_where(const std::string& where) {
   return endpoint;
 }
 
+// By server; the last ranks are servers.
+Result<std::vector<Endpoint>> parse_servers(const Options& options, const std::string& where) {
+  std::vector<Endpoint> servers;
+  for (std::size_t begin = 0; begin <= where.size();) {
+    const auto end = std::min(where.find(',', begin), where.size());
+    const auto server = parse_where(where.substr(begin, end - begin));
+    DIST_TRY(server);
+    servers.push_back(*server);
+    begin = end + 1;
+  }
+  const auto expected = static_cast<std::size_t>(std::max(options.servers, 1));
+  if (servers.size() == expected) return servers;
+  return Status::invalid_argument(
+      fmt::format("{} addresses for {} servers: an elastic world needs tcp:HOST:PORT,HOST:PORT,... "
+                  "with one a server, since no rank lasts but these",
+                  servers.size(), expected));
+}
+
 Result<std::unique_ptr<Rendezvous>> meet(const Options& options, const std::string& where,
                                          const Endpoint& own, TimePoint deadline) {
   const auto endpoint = parse_where(where);
@@ -349,6 +367,31 @@ Result<std::unique_ptr<Rendezvous>> meet_at_rank_zero(const Options& options,
   auto met = meet(options, where, own, deadline);
   DIST_TRY_BECAUSE(met, fmt::format("rendezvous tcp:{}", where));
   return met;
+}
+
+Result<std::unique_ptr<Rendezvous>> meet_at_servers(const Options& options,
+                                                    const std::string& where, const Endpoint& own,
+                                                    TimePoint deadline) {
+  const auto servers = parse_servers(options, where);
+  DIST_TRY_BECAUSE(servers, fmt::format("rendezvous tcp:{}", where));
+  const auto outside = std::find_if(servers->begin(), servers->end(), [](const Endpoint& server) {
+    return !server.address().is_loopback();
+  });
+  const auto& widest = outside == servers->end() ? servers->front() : *outside;
+  auto rendezvous = with_secret(options, widest, own, deadline);
+  DIST_TRY_BECAUSE(rendezvous, fmt::format("rendezvous tcp:{}", where));
+  std::vector<Endpoint> table(static_cast<std::size_t>(options.ranks) - servers->size());
+  table.insert(table.end(), servers->begin(), servers->end());
+  (*rendezvous)->set_table(std::move(table));
+  return std::unique_ptr<Rendezvous>(*std::move(rendezvous));
+}
+
+Result<std::uint16_t> own_port(const Options& options, const std::string& where) {
+  if (options.may_leave(options.rank)) return std::uint16_t{0};
+  const auto servers = parse_servers(options, where);
+  DIST_TRY_BECAUSE(servers, fmt::format("rendezvous tcp:{}", where));
+  return servers->at(servers->size() - static_cast<std::size_t>(options.ranks - options.rank))
+      .port();
 }
 
 }  // namespace dist

@@ -162,6 +162,29 @@ TEST_CASE("--timeout ends a job that runs on") {
   CHECK(contains(done.err, "longer than 0.3 s"));
 }
 
+TEST_CASE("elastic: a worker that fails is gone, or comes back as its next incarnation") {
+  const std::string mortal =
+      "if [ $DIST_RANK = 0 ] && [ $DIST_INCARNATION -lt 2 ]; then kill -9 $$; fi; "
+      "test $DIST_ELASTIC$DIST_SERVERS$DIST_TRANSPORT$DIST_PLACEMENT = 11tcpdedicated || exit 3; ";
+  const auto gone =
+      run_script(3, mortal + "sleep 0.3; echo life $DIST_INCARNATION", {"--elastic", "1"});
+  CHECK(gone.exit_code == 0);
+  CHECK(lines_of(gone.out) == std::multiset<std::string>{"[1] life 0", "[2] life 0"});
+  CHECK(contains(gone.err, "rank 0 was killed by signal 9 (SIGKILL); going on without it"));
+  const auto back = run_script(3, mortal + "sleep 0.5; echo life $DIST_INCARNATION",
+                               {"--elastic", "1", "--restart", "2"});
+  CHECK(back.exit_code == 0);
+  CHECK(lines_of(back.out) == std::multiset<std::string>{"[0] life 2", "[1] life 0", "[2] life 0"});
+  CHECK(contains(back.err, "starting it again, incarnation 2"));
+}
+
+TEST_CASE("elastic: a server that fails ends the job") {
+  const auto done = run_script(3, "if [ $DIST_RANK = 2 ]; then sleep 0.2; exit 7; fi; sleep 30",
+                               {"--elastic", "1"});
+  CHECK(done.exit_code == 7);
+  CHECK(contains(done.err, "rank 2 exited with code 7; ending the others"));
+}
+
 TEST_CASE("wrong calls are told once, in one line") {
   struct Case {
     std::vector<std::string> arguments;

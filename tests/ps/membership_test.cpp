@@ -34,7 +34,7 @@ struct Case {
   int servers = 1;
   int min_workers = 0;
   Duration timeout = std::chrono::seconds(30);
-  std::string rendezvous = {};  // "": a directory
+  bool elastic = true;  // else: one life each, and dropped when it is lost
   bool sync() const { return strategy == "sync-ps"; }
 };
 
@@ -169,13 +169,14 @@ class Run {
     try {
       Options options = oracle_options();
       options.transport = "tcp";
-      options.elastic = true;
+      options.elastic = chosen_.elastic;
+      options.on_worker_loss = "drop";
       options.placement = Placement::dedicated;
       options.servers = chosen_.servers;
       options.rank = rank;
       options.ranks = ranks();
       options.job = 0xe1a50000u + static_cast<std::uint64_t>(::getppid()) * 1024 + seed_;
-      options.rendezvous = chosen_.rendezvous.empty() ? "dir:" + directory_ : chosen_.rendezvous;
+      options.rendezvous = "dir:" + directory_;
       options.incarnation = incarnations_[at(rank)];
       options.staleness = chosen_.staleness;
       options.min_workers = chosen_.min_workers;
@@ -310,6 +311,21 @@ TEST_CASE("while a worker is dead the others go on; it comes back where they are
     run.start_again(1);
     REQUIRE(run.steps_more(1, 5));
     REQUIRE(run.board().came[1] == 2);
+    end_all(chosen, run);
+  }
+}
+
+TEST_CASE("on-worker-loss=drop without comebacks: the mean is over those who are left") {
+  for (const Case& chosen : {Case{.strategy = "sync-ps", .servers = 2, .elastic = false},
+                             Case{.staleness = 1, .elastic = false}}) {
+    INFO(chosen.strategy);
+    Run run(chosen, 6);
+    for (int rank = 0; rank < run.ranks(); ++rank) run.start(rank);
+    for (const int worker : {0, 1, 2}) REQUIRE(run.steps_more(worker, 5));
+    run.kill(1);
+    for (const int worker : {0, 2}) REQUIRE(run.steps_more(worker, 20));
+    run.kill(0);
+    REQUIRE(run.steps_more(2, 20));
     end_all(chosen, run);
   }
 }
