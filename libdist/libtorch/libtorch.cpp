@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "libdist/check.h"
+#include "libdist/libtorch/archive.h"
 #include "libdist/libtorch/replica.h"
 
 namespace dist::libtorch {
@@ -97,6 +98,7 @@ struct Parallel::State {
   Status exchange();
   Result<StepReport> step();
   Status join(const std::function<void()>& update);
+  Status save(const torch::optim::Optimizer* optimizer);
 
   World& world;
   const AttachOptions options;
@@ -111,11 +113,14 @@ struct Parallel::State {
   };
   std::vector<Hooks> hooks;  // by entry
 
-  std::unique_ptr<Group> workers;     // those that contribute gradients; none on a mere server
+  std::unique_ptr<Group> everyone;
+  std::unique_ptr<Group> some;        // the workers, where others only serve
+  Group* workers = nullptr;           // those that contribute gradients; none on a mere server
   std::vector<std::size_t> entry_in;  // by slot of the arena
   std::vector<std::size_t> slot_of;   // by entry
   std::shared_ptr<Arena> arena;
-  std::unique_ptr<Strategy> strategy;  // after the arena: it goes first
+  std::unique_ptr<Checkpoints> checkpoints;
+  std::unique_ptr<Strategy> strategy;  // after those: it goes first
 
   bool in_backward = false;
   bool exchanging = false;  // this backward pass does
@@ -131,11 +136,17 @@ struct Parallel::State {
 Status Parallel::State::meet() {
   std::vector<std::size_t> reversed(entries.size());
   std::iota(reversed.rbegin(), reversed.rend(), std::size_t{0});
+  auto group = make_group(world);
+  DIST_TRY_BECAUSE(group, "libtorch");
+  everyone = *std::move(group);
   DIST_TRY(settle(std::move(reversed)));
   DIST_TRY(make_workers_group());
   if (options.arrival_order && world.ranks() > 1 && workers != nullptr &&
       workers->ranks() == world.ranks()) {
     recording.emplace(entries.size());
+  }
+  if (world.rank() == 0 && checkpoints != nullptr && !checkpoints->resumed_from().empty()) {
+    DIST_TRY(unpack_tensors(checkpoints->resumed_from(), constants));
   }
   return broadcast_constants();
 }
@@ -143,19 +154,18 @@ Status Parallel::State::meet() {
 Status Parallel::State::make_workers_group() {
   std::vector<std::int32_t> is_worker(static_cast<std::size_t>(world.ranks()), 0);
   is_worker[static_cast<std::size_t>(world.rank())] = strategy->worker() >= 0 ? 1 : 0;
-  auto everyone = make_group(world);
-  DIST_TRY_BECAUSE(everyone, "libtorch");
-  DIST_TRY_BECAUSE((*everyone)->all_reduce(is_worker), "libtorch: meeting");
+  DIST_TRY_BECAUSE(everyone->all_reduce(is_worker), "libtorch: meeting");
   std::vector<Rank> members;
   for (Rank r = 0; r < world.ranks(); ++r) {
     if (is_worker[static_cast<std::size_t>(r)] != 0) members.push_back(r);
   }
   if (members.size() == is_worker.size()) {
-    workers = *std::move(everyone);
+    workers = everyone.get();
   } else if (strategy->worker() >= 0) {
-    auto some = make_group(world, std::move(members));
-    DIST_TRY_BECAUSE(some, "libtorch");
-    workers = *std::move(some);
+    auto made = make_group(world, std::move(members));
+    DIST_TRY_BECAUSE(made, "libtorch");
+    some = *std::move(made);
+    workers = some.get();
   }
   return {};
 }
@@ -172,6 +182,13 @@ Status Parallel::State::settle(std::vector<std::size_t> slots) {
   auto chosen = make_strategy(options.strategy, world, *arena, options.update);
   DIST_TRY_BECAUSE(chosen, "libtorch");
   strategy = *std::move(chosen);
+  if (options.checkpoints) {
+    auto opened =
+        Checkpoints::open(*everyone, *arena, name_of(options.update), *options.checkpoints);
+    DIST_TRY_BECAUSE(opened, "libtorch");
+    checkpoints = *std::move(opened);
+    checkpoints->attach(*strategy);
+  }
   return strategy->begin().because("libtorch");
 }
 
@@ -331,6 +348,16 @@ Status Parallel::State::join(const std::function<void()>& update) {
   return strategy->join(update).because("libtorch");
 }
 
+Status Parallel::State::save(const torch::optim::Optimizer* optimizer) {
+  DIST_ASSERT(checkpoints != nullptr, "libtorch: save() needs AttachOptions::checkpoints");
+  std::vector<CheckpointFile> files;
+  if (world.rank() == 0) {
+    files.push_back(pack_tensors(constants));
+    if (optimizer != nullptr) files.push_back(pack_optimizer(*optimizer));
+  }
+  return checkpoints->save(*strategy, {}, std::move(files)).because("libtorch");
+}
+
 Parallel::Parallel(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Parallel::Parallel(Parallel&&) noexcept = default;
 Parallel& Parallel::operator=(Parallel&&) noexcept = default;
@@ -360,7 +387,27 @@ Parallel::Accumulation Parallel::accumulate() { return Accumulation(&state_->acc
 
 Status Parallel::synchronize_buffers() { return state_->broadcast_constants(); }
 
+Status Parallel::save(const torch::optim::Optimizer& optimizer) { return state_->save(&optimizer); }
+
+Status Parallel::save() { return state_->save(nullptr); }
+
+std::uint64_t Parallel::first_step() const {
+  return state_->checkpoints != nullptr ? state_->checkpoints->first_step() : 0;
+}
+
+Status Parallel::restore(torch::optim::Optimizer& optimizer) const {
+  const auto* const from = state_->checkpoints.get();
+  if (state_->updates || from == nullptr || from->resumed_from().empty()) return {};
+  return unpack_optimizer(from->resumed_from(), optimizer);
+}
+
 Status Parallel::reattach() {
+  if (state_->checkpoints != nullptr) {
+    return Status::invalid_argument(
+        "libtorch: reattach() would begin another job in the directory of the checkpoints; "
+        "attach() "
+        "anew without them, or with another directory");
+  }
   DIST_TRY(state_->strategy->end());
   state_->exchanged.reset();
   for (const Entry& entry : state_->entries) {
@@ -377,7 +424,10 @@ Status Parallel::reattach() {
   return state_->broadcast_constants();
 }
 
-Status Parallel::end() { return state_->strategy->end().because("libtorch"); }
+Status Parallel::end() {
+  DIST_TRY_BECAUSE(state_->strategy->end(), "libtorch");
+  return state_->checkpoints != nullptr ? state_->checkpoints->wait() : Status();
+}
 
 int Parallel::workers() const { return state_->strategy->workers(); }
 int Parallel::worker() const { return state_->strategy->worker(); }

@@ -45,6 +45,10 @@ struct AttachOptions {
   bool arrival_order = true;
 
   Buffers buffers = Buffers::broadcast;
+
+  /// Where save() writes; with `resume`, attach() begins where the newest checkpoint ended:
+  /// parameters, buffers and the state of the library's update.
+  std::optional<CheckpointOptions> checkpoints = {};
 };
 
 /// A module whose gradients are exchanged at the end of each backward pass. All calls, and
@@ -85,9 +89,23 @@ class Parallel {
   /// the workers, between steps. Nothing happens with Buffers::keep.
   Status synchronize_buffers();
 
+  /// A checkpoint of the whole: parameters, buffers, the library's update or `optimizer`. Written
+  /// in the background; of sync strategies every rank calls it after the same step. Returns the
+  /// failure of the one before it. Needs AttachOptions::checkpoints.
+  Status save(const torch::optim::Optimizer& optimizer);
+  Status save();
+
+  /// How many steps the job that is resumed had made; 0: it begins anew.
+  std::uint64_t first_step() const;
+
+  /// Gives the program's optimizer of a job that is resumed the state that save() wrote. Else does
+  /// nothing.
+  Status restore(torch::optim::Optimizer& optimizer) const;
+
   /// After torch::load() or module->to(): takes the parameters as they are now, as rank 0 has them,
   /// and goes on with a new arena. Collective among all ranks, between steps. State of the
-  /// library's update starts anew; that of a torch optimizer is the program's.
+  /// library's update starts anew; that of a torch optimizer is the program's. Not with
+  /// checkpoints.
   Status reattach();
 
   /// Uneven data: this rank has no more batches, others may. In place of the next step; end()
@@ -98,7 +116,8 @@ class Parallel {
   /// The same where the library updates.
   Status join();
 
-  /// Training is over: waits for the others. On a rank that only serves, serves until then.
+  /// Training is over: waits for the others, and for checkpoints to be written. On a rank that only
+  /// serves, serves until then.
   Status end();
 
   /// How many ranks contribute gradients, and this one's number among them; -1: it only serves.

@@ -2,6 +2,9 @@
 // Training is what one process would do; replicas stay equal whatever they compute.
 #include <dist/libtorch.h>
 
+#include <unistd.h>
+
+#include <filesystem>
 #include <string>
 
 #include "tests/libdist/libtorch/net.h"
@@ -192,6 +195,49 @@ TEST_CASE("uneven data: who has none left joins, from the first step on if need 
     expect(test::values(net) != before, "rank 0's replica was trained by the others");
     expect_ok(parallel.end());
   }));
+}
+
+// Trains from first_step() to `until`, on one directory; returns rank 0's end.
+std::vector<double> train_resumed(const std::string& directory, const std::string& strategy,
+                                  bool resume, std::uint64_t until) {
+  std::vector<double> end;
+  test::run_ranks("shm", 2, [&](World& world) {
+    TorchNet net(true);
+    torch::optim::Adam optimizer(test::trainable(net), 0.01);
+    libtorch::AttachOptions options{.strategy = strategy};
+    if (strategy != "ring") options.update = Momentum{.learning_rate = 0.1};
+    options.checkpoints = CheckpointOptions{.directory = directory, .resume = resume};
+    auto parallel = attach(net, world, options).value();
+    expect_ok(parallel.restore(optimizer));
+    expect(parallel.first_step() == (resume ? 3 : 0), "first_step()");
+    for (auto step = parallel.first_step(); step < until; ++step) {
+      optimizer.zero_grad();
+      test::loss(net, static_cast<int64_t>(step) * 8 + world.rank() * kBatch, kBatch).backward();
+      expect_ok(parallel.step(optimizer).status());
+      expect_ok(parallel.synchronize_buffers());
+      if (step == 2) expect_ok(strategy == "ring" ? parallel.save(optimizer) : parallel.save());
+    }
+    expect(parallel.reattach().message().find("checkpoints") != std::string::npos, "reattach()");
+    expect_ok(parallel.end());
+    if (world.rank() != 0) return;
+    end = test::values(net);
+    end.push_back(net.norm->running_var.sum().item<double>());
+  });
+  return end;
+}
+
+TEST_CASE("a job that resumes ends with the bits of one that was never stopped") {
+  torch::set_num_threads(1);
+  const auto directory =
+      std::filesystem::temp_directory_path() / ("libtorch-test-" + std::to_string(getpid()));
+  for (const std::string strategy : {"ring", "sync-ps"}) {
+    INFO(strategy);
+    const auto whole = train_resumed(directory.string(), strategy, false, 6);
+    std::filesystem::remove_all(directory);
+    train_resumed(directory.string(), strategy, false, 3);
+    CHECK(train_resumed(directory.string(), strategy, true, 6) == whole);
+    std::filesystem::remove_all(directory);
+  }
 }
 
 TEST_CASE("three micro-steps are one step of three times the batch") {
