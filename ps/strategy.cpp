@@ -123,7 +123,7 @@ class ParameterServer final : public Strategy {
   int workers() const override { return roles_.workers; }
   int worker() const override { return roles_.worker_of(rank_); }
 
-  std::uint64_t next_step() const override { return step_; }
+  std::uint64_t next_step() const override { return first_step_ + step_; }
 
   Status begin() override {
     DIST_ASSERT(!begun_, "begin() is called once");

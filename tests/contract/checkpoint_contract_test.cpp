@@ -95,6 +95,7 @@ struct Plan {
   std::uint64_t steps = 0;    // train up to here
   std::uint64_t save_at = 0;  // 0: never
   bool still = false;
+  UpdateRule rule = Momentum{.learning_rate = 0.1, .momentum = 0.9, .weight_decay = 1e-3};
 };
 
 // Trains; worker 0's parameters at the end, in the order of the arena.
@@ -103,21 +104,21 @@ std::vector<float> train(const Case& chosen, const Plan& plan) {
   std::vector<float> result;
   const auto body = [&](World& world) {
     auto arena = make_arena();
-    const Momentum rule{.learning_rate = 0.1, .momentum = 0.9, .weight_decay = 1e-3};
     std::unique_ptr<Checkpoints> checkpoints;
     if (!plan.directory.empty()) {
       const auto all = make_group(world).value();
-      checkpoints = Checkpoints::open(*all, arena, name_of(rule),
+      checkpoints = Checkpoints::open(*all, arena, name_of(plan.rule),
                                       {.directory = plan.directory, .resume = plan.resume})
                         .value();
     }
-    auto strategy = make_strategy(chosen.name, world, arena, rule).value();
+    auto strategy = make_strategy(chosen.name, world, arena, plan.rule).value();
     if (checkpoints) checkpoints->attach(*strategy);
     for (std::size_t p = 0; p < arena.parameter_count(); ++p) {
       for (float& value : arena.parameter_span<float>(p)) value = static_cast<float>(p) / 4;
     }
     expect_ok(strategy->begin());
     const auto first = checkpoints ? checkpoints->first_step() : 0;
+    expect(strategy->worker() < 0 || strategy->next_step() == first, "next_step()");
     for (auto step = first; strategy->worker() >= 0 && step < plan.steps; ++step) {
       backward(*strategy, arena, step, plan.still);
       const auto report = strategy->finish_step();
@@ -138,20 +139,28 @@ std::vector<float> train(const Case& chosen, const Plan& plan) {
   return result;
 }
 
+void check_resume(const Case& chosen, const UpdateRule& rule) {
+  INFO(describe(chosen) << ", " << name_of(rule));
+  const auto undisturbed = train(chosen, {.steps = 6, .rule = rule});
+  const test::ScratchFolder scratch;
+  Plan plan{.directory = scratch.path("c"), .steps = 6, .save_at = 3, .rule = rule};
+  // The job goes on after its checkpoint, and what it did then is lost.
+  CHECK(train(chosen, plan) == undisturbed);
+  plan.resume = true;
+  plan.save_at = 5;
+  CHECK(train(chosen, plan) == undisturbed);
+  // And again, from the second job's.
+  CHECK(train(chosen, plan) == undisturbed);
+}
+
 TEST_CASE("a resumed job has the bits of an undisturbed one") {
-  for (const Case& chosen : kCases) {
-    INFO(describe(chosen));
-    const auto undisturbed = train(chosen, {.steps = 6});
-    const test::ScratchFolder scratch;
-    // The job goes on after its checkpoint, and what it did then is lost.
-    const auto saved = train(chosen, {.directory = scratch.path("c"), .steps = 6, .save_at = 3});
-    CHECK(saved == undisturbed);
-    const auto resumed =
-        train(chosen, {.directory = scratch.path("c"), .resume = true, .steps = 6, .save_at = 5});
-    CHECK(resumed == undisturbed);
-    // And again, from the second job's.
-    CHECK(train(chosen, {.directory = scratch.path("c"), .resume = true, .steps = 6}) ==
-          undisturbed);
+  for (const Case& chosen : kCases) check_resume(chosen, Plan().rule);
+}
+
+// Two values of state an element, and a correction that depends on the number of updates.
+TEST_CASE("so it has with Adam") {
+  for (const Case& chosen : {kLocal, kSharded, kSweep, kHosts, kDedicated}) {
+    check_resume(chosen, Adam{.learning_rate = 0.1});
   }
 }
 
