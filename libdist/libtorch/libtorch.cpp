@@ -67,7 +67,7 @@ struct Parallel::State {
         std::vector<torch::Tensor> besides)
       : world(of),
         options(std::move(chosen)),
-        updates(updates_parameters(options.update)),
+        updates(updates_parameters(options.update.rule)),
         entries(std::move(found)),
         constants(std::move(besides)),
         hooks(entries.size()),
@@ -184,7 +184,7 @@ Status Parallel::State::settle(std::vector<std::size_t> slots) {
   strategy = *std::move(chosen);
   if (options.checkpoints) {
     auto opened =
-        Checkpoints::open(*everyone, *arena, name_of(options.update), *options.checkpoints);
+        Checkpoints::open(*everyone, *arena, name_of(options.update.rule), *options.checkpoints);
     DIST_TRY_BECAUSE(opened, "libtorch");
     checkpoints = *std::move(opened);
     checkpoints->attach(*strategy);

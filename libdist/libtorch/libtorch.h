@@ -33,9 +33,9 @@ struct AttachOptions {
   std::string strategy = "ring";
 
   /// MeanGradient: the program's own torch optimizer steps with the mean gradient ("ring" and
-  /// "none"). Any other rule: the library updates the parameters at the end of each backward pass,
-  /// on the ranks or at the servers, and sets the gradients to zero.
-  UpdateRule update = MeanGradient{};
+  /// "none"). Any other rule, with its schedule and clipping: the library updates the parameters at
+  /// the end of each backward pass, on the ranks or at the servers, and sets the gradients to zero.
+  Update update = MeanGradient{};
 
   /// Something broke the attachment (see Parallel::repairs): an exception instead of a repair.
   bool strict = false;
