@@ -47,14 +47,16 @@ int server_threads(const Options& options) {
 }
 
 // A norm over parameters needs their gradients of the same step in one place.
-Status validate(const Update& update, const Rules& rules, const Roles& roles) {
+Status validate(const Update& update, const Rules& rules, const Roles& roles,
+                const Options& options) {
   DIST_TRY(dist::validate(update));
   if (!needs_norms(update)) return {};
   const auto* const what = update.clip_norm > 0 ? "clip_norm" : "optimizer lars";
-  if (!rules.together() || rules.may_drop()) {
+  const bool members_change = options.elastic || options.drops_lost_workers();
+  if (!rules.together() || rules.may_drop() || members_change) {
     return Status::invalid_argument(fmt::format(
         "{} needs the norm of whole gradients, and here the pieces of one are applied or dropped "
-        "one by one; choose staleness 0 without backup workers, or ring",
+        "one by one; choose staleness 0 without backup workers or a changing membership, or ring",
         what));
   }
   if (roles.servers == 1) return {};
@@ -334,7 +336,7 @@ Result<std::unique_ptr<Strategy>> make_strategy(Mode mode, World& world, Arena& 
   DIST_TRY_BECAUSE(roles, rules.strategy_name);
   DIST_TRY_BECAUSE(rules.check(roles->workers, name_of(update.rule), options.deterministic),
                    rules.strategy_name);
-  DIST_TRY_BECAUSE(validate(update, rules, *roles), rules.strategy_name);
+  DIST_TRY_BECAUSE(validate(update, rules, *roles, options), rules.strategy_name);
   auto map = std::make_shared<const ShardMap>(
       make_shard_map(make_buckets(arena, {options.bucket_bytes, options.first_bucket_bytes}),
                      {.servers = roles->servers, .dtype = arena.dtype()}));

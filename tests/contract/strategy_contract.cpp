@@ -353,7 +353,8 @@ TEST_CASE("norms that no server could take are refused", "[threads]") {
   CHECK(refusal({"async-ps", Placement::colocated, 1}, Lars{}, 4) ==
         "async-ps -> optimizer lars needs the norm of whole gradients, and here the pieces of one "
         "are "
-        "applied or dropped one by one; choose staleness 0 without backup workers, or ring");
+        "applied or dropped one by one; choose staleness 0 without backup workers or "
+        "a changing membership, or ring");
 }
 
 TEST_CASE("one rank is the strategy none", "[threads]") {
