@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "allreduce/hosts.h"
+#include "libdist/host/hosts.h"
 #include "libdist/bucket/arena.h"
 #include "libdist/bucket/bucket.h"
 #include "libdist/operation_order.h"

@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-#include "allreduce/host_group.h"
+#include "libdist/host/host_group.h"
 #include "libdist/memory/mapping.h"
 #include "libdist/plan.h"
 #include "libdist/status.h"

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "allreduce/exchange.h"
-#include "allreduce/host_group.h"
+#include "libdist/host/host_group.h"
 #include "libdist/memory/mapping.h"
 
 namespace dist::allreduce {

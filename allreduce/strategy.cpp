@@ -13,7 +13,7 @@
 #include "allreduce/all_reduce.h"
 #include "allreduce/contributors.h"
 #include "allreduce/exchange.h"
-#include "allreduce/hosts.h"
+#include "libdist/host/hosts.h"
 #include "libdist/bucket/bucket.h"
 #include "libdist/check.h"
 #include "libdist/checkpoint/update_state.h"

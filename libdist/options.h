@@ -69,7 +69,9 @@ struct Options {
   int ranks_per_host = 0;  ///< 0: as they are; otherwise so many successive ranks count as one host
                            ///< each, to try on one host what happens between several
   bool share_parameters =
-      true;  ///< with sweep: the ranks of the host share one copy of the parameters
+      true;  ///< with sweep: the ranks of the host share one copy of the parameters; parameter
+             ///< servers: the same where steps are synchronous, and the ranks of one host reach
+             ///< each other's arenas in place (not over tcp). false: copies, by messages
   bool shard_optimizer =
       false;  ///< with ring: every rank updates its chunk of each bucket only, and
               ///< the parameters go round; 1/ranks of the optimizer's state each

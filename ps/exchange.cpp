@@ -101,6 +101,7 @@ void Exchange::send(Transport& transport, int server, const Header& header,
     worker_->local()->deliver(header);
     return;
   }
+  if (header.payload_bytes == 0) payload = {};
   sends_.send(transport, *port, header, payload);
   bytes_ += Bytes(payload.size());
 }

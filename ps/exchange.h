@@ -57,7 +57,8 @@ class Exchange : public Task {
   /// A server whose answer is due.
   virtual int next_server() const { return 0; }
 
-  /// Sends, or hands over to the server on this rank (then without payload: it lies in the arena).
+  /// Sends, or hands over to the server on this rank. The payload stays where it is if the header
+  /// says that none follows, and in the arena for the server on this rank.
   void send(Transport& transport, int server, const Header& header,
             std::span<const std::byte> payload = {});
 

@@ -23,6 +23,9 @@ class Link {
  public:
   Link(Rank rank, Expectation expected) : rank_(rank), expected_(expected) {}
 
+  /// From now on payloads are not sent: see HostMemory.
+  void expect_in_place() { expected_.in_place = true; }
+
   /// Keeps a header receive posted; the header once it has come.
   Result<std::optional<Header>> receive_header(Transport& transport);
 
@@ -60,7 +63,7 @@ class Link {
   };
 
   const Rank rank_;
-  const Expectation expected_;
+  Expectation expected_;
   HeaderBytes incoming_{};
   std::optional<Operation> header_;
   std::optional<Operation> payload_;

@@ -66,9 +66,10 @@ Status check_piece(const Header& header, const Expectation& expected) {
         name_of(header.kind), header.piece, piece.server, expected.server));
   }
   const Elems elems(piece.range.elems());
-  const auto payload = expected.packer != nullptr
-                           ? expected.packer->payload_bytes(header.kind, elems).value
-                           : bytes_of(elems, expected.dtype).value;
+  auto payload = expected.packer != nullptr
+                     ? expected.packer->payload_bytes(header.kind, elems).value
+                     : bytes_of(elems, expected.dtype).value;
+  if (expected.in_place) payload = 0;
   if (header.payload_bytes != payload) {
     return refuse("payload size", header.payload_bytes, payload);
   }

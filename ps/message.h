@@ -69,6 +69,7 @@ struct Expectation {
   int server = 0;
   DType dtype = DType::f32;
   const Packer* packer = nullptr;  ///< null: every payload travels as it is
+  bool in_place = false;  ///< payloads lie in memory that both reach: no message carries one
 };
 
 HeaderBytes encode(const Header& header);

@@ -13,10 +13,6 @@ namespace {
 
 constexpr Bytes kNoBound{std::uint64_t{1} << 62};
 
-// What the transport holds of the replies to one worker: enough to keep a link busy, and no more,
-// since a piece that is needed earlier cannot overtake it.
-constexpr Bytes kRepliesInFlight = 2_MiB;
-
 class ServerTask final : public Task {
  public:
   explicit ServerTask(std::shared_ptr<Server> server) : server_(std::move(server)) {}
@@ -74,6 +70,14 @@ Status Server::use_checkpoints(checkpoint::Sink* sink, const checkpoint::Source*
   checkpoint_sink_ = sink;
   if (source == nullptr) return {};
   return store_->resume(*source).because(name());
+}
+
+void Server::use_host_memory(const HostMemory& host) {
+  host_ = &host;
+  if (writes_in_place()) store_->use_parameters(host.parameters(0, {0, arena_.elems().value}));
+  for (Peer& peer : peers_) {
+    if (peer.link) peer.link->expect_in_place();
+  }
 }
 
 void Server::deliver(const Header& header) {
@@ -203,10 +207,6 @@ Status Server::receive_local(Transport& transport, Peer& peer, bool* moved) {
     peer.inbox.pop_front();
     *moved = true;
     DIST_TRY(check_turn(peer, header));
-    if (header.kind == Kind::init) {
-      const auto from = arena_.parameters(store_->piece(peer.next_init).range);
-      std::memcpy(store_->parameters(peer.next_init).data(), from.data(), from.size());
-    }
     DIST_TRY(handle(transport, peer, header));
   }
   return {};
@@ -260,6 +260,7 @@ Status Server::handle(Transport& transport, Peer& peer, const Header& header) {
           "in the same order, strategy, servers, placement, bucket sizes and update rule",
           header.value, options_.layout_hash));
     case Kind::init:
+      if (header.payload_bytes == 0 || !peer.link) take_first_parameters(peer);
       store_->mark_initialised(peer.next_init++);
       ++changes_;
       return {};
@@ -287,12 +288,22 @@ Status Server::handle(Transport& transport, Peer& peer, const Header& header) {
   }
 }
 
+std::span<const std::byte> Server::gradients_of(const Peer& peer, Range range) const {
+  if (!peer.link) return arena_.gradients(range);
+  if (host_ != nullptr) return host_->gradients(options_.roles.worker_rank(peer.worker), range);
+  return peer.buffer.bytes().first(bytes_of(Elems(range.elems()), arena_.dtype()).value);
+}
+
+bool Server::may_write() const {
+  return !writes_in_place() || std::none_of(peers_.begin(), peers_.end(),
+                                            [&](const Peer& peer) { return still_reads(peer); });
+}
+
 Status Server::contribute(Peer& peer, const Header& header) {
   const auto at = place_of(header.piece);
-  auto data = arena_.gradients(store_->piece(at).range);
-  if (peer.link) {
-    data = peer.buffer.bytes().first(data.size());
-    if (packs(Kind::push, at)) DIST_TRY(packer_.unpack(Kind::push, peer.packed, data));
+  const auto data = gradients_of(peer, store_->piece(at).range);
+  if (peer.link && packs(Kind::push, at)) {
+    DIST_TRY(packer_.unpack(Kind::push, peer.packed, peer.buffer.bytes().first(data.size())));
   }
   DIST_TRY(store_->contribute(at, peer.worker, header.step, header.version, data,
                               std::move(peer.buffer)));
@@ -350,7 +361,7 @@ bool Server::update(Transport& transport) {
     return !store_->busy(at) && replies_in_place_[at] == 0;  // nobody reads or writes it
   };
   save_if_asked();
-  while (pool_.has_room() && !save_asked_) {
+  while (pool_.has_room() && !save_asked_ && may_write()) {
     const auto last = std::find_if(ready_.rbegin(), ready_.rend(), startable);
     const auto first = std::find_if(ready_.begin(), ready_.end(), startable);
     if (first == ready_.end()) break;
@@ -368,102 +379,6 @@ void Server::save_if_asked() {
   if (!save_asked_ || !pool_.idle()) return;
   checkpoint_sink_->accept(store_->snapshot(*save_asked_));
   save_asked_.reset();
-}
-
-// Nobody trains before all have greeted: one of them may have another layout.
-Status Server::answer(Transport& transport, Peer& peer, bool* moved) {
-  if (!peer.pull || peer.looked_at == changes_) return {};
-  if (!(started_ = started_ || may_start())) return {};
-  for (std::size_t i = 0; i < store_->pieces(); ++i) {
-    const auto at = by_priority(i);
-    if (peer.pull->answered[at]) continue;
-    if (!may_answer(peer, at)) continue;
-    const auto given = give(transport, peer, at);
-    DIST_TRY(given);
-    if (!*given) return {};
-    *moved = true;
-    peer.pull->answered[at] = true;
-    peer.pull->since = Clock::now();
-    if (--peer.pull->left != 0) continue;
-    peer.pull.reset();
-    ++peer.pulls_answered;
-    publish_report();
-    return {};
-  }
-  peer.looked_at = changes_;
-  return {};
-}
-
-void Server::publish_report() {
-  auto report = store_->report();
-  const std::lock_guard lock(mutex_);
-  report_ = std::move(report);
-}
-
-// What is final waits for everybody's last contribution.
-bool Server::may_answer(const Peer& peer, std::size_t at) const {
-  if (!store_->may_answer(at, peer.worker, peer.pull->step)) return false;
-  return !peer.pull->final || (!store_->policy(at).longest_waiting() &&
-                               std::none_of(peers_.begin(), peers_.end(),
-                                            [](const Peer& other) { return other.contributes; }));
-}
-
-// False: no room for another reply to this worker now.
-Result<bool> Server::give(Transport& transport, Peer& peer, std::size_t at) {
-  if (peer.link && peer.link->payload_in_flight() >= kRepliesInFlight) return false;
-  Link::Sent sent;
-  std::span<const std::byte> payload = store_->parameters(at);
-  if (packs(Kind::reply, at)) {
-    sent.packed.resize(
-        packer_.payload_bytes(Kind::reply, Elems(store_->piece(at).range.elems())).value);
-    packer_.pack(Kind::reply, payload, sent.packed);
-    payload = sent.packed;
-  }
-  if (!peer.link) {
-    const auto into = arena_.parameters(store_->piece(at).range);
-    if (sent.packed.empty()) {
-      std::memcpy(into.data(), payload.data(), payload.size());
-    } else {
-      // The replica here is to have the bits of the others.
-      DIST_TRY(packer_.unpack(Kind::reply, payload, into));
-    }
-  } else if (!sent.packed.empty()) {
-    // It has its own memory.
-  } else if (options_.rules.applies_while_replying()) {
-    auto buffer = staging_.lend(peer.worker);
-    DIST_TRY(buffer);
-    if (!buffer->has_value()) return false;
-    sent.buffer = **std::move(buffer);
-    std::memcpy(sent.buffer.bytes().data(), payload.data(), payload.size());
-    payload = sent.buffer.bytes().first(payload.size());
-  } else {
-    sent.from_piece = at;
-    ++replies_in_place_[at];
-  }
-  const auto given = store_->give(at, peer.worker);
-  const Header header{.kind = Kind::reply,
-                      .worker = static_cast<std::uint32_t>(peer.worker),
-                      .piece = piece_id(at),
-                      .step = peer.pull->step,
-                      .version = given.version,
-                      .payload_bytes = payload.size(),
-                      .value = given.staleness};
-  if (peer.link) {
-    peer.link->send(transport, header, payload, std::move(sent));
-  } else {
-    peer.outbox.push_back(header);
-  }
-  return true;
-}
-
-Status Server::reap(Transport& transport, Peer& peer, bool* moved) {
-  if (!peer.link) return {};
-  std::vector<std::size_t> pieces;
-  const auto any = peer.link->reap(transport, &pieces);
-  DIST_TRY(any);
-  *moved |= *any;
-  for (const auto at : pieces) --replies_in_place_[at];
-  return {};
 }
 
 bool Server::packs(Kind kind, std::size_t at) const {

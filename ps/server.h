@@ -3,6 +3,7 @@
 // machine on the rank's progress thread; it never blocks. How the policies differ it does not know.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -17,6 +18,7 @@
 #include "libdist/progress.h"
 #include "libdist/status.h"
 #include "libdist/trace.h"
+#include "ps/host_memory.h"
 #include "ps/link.h"
 #include "ps/message.h"
 #include "ps/packing.h"
@@ -70,6 +72,14 @@ class Server {
 
   /// Before the task is submitted. See Strategy::use_checkpoints().
   Status use_checkpoints(checkpoint::Sink* sink, const checkpoint::Source* source);
+
+  /// Before the task is submitted: gradients are read and parameters written where the workers have
+  /// them. Where these share one copy of the parameters, it is written when all of them have asked
+  /// for the next ones: until then somebody may still read it. `host` outlives the server.
+  void use_host_memory(const HostMemory& host);
+
+  /// What was copied to other ranks so. Thread-safe.
+  Bytes bytes_placed() const { return Bytes(bytes_placed_.load(std::memory_order_relaxed)); }
 
   /// The worker on the same rank hands its messages over here, in the order in which it would send
   /// them, and takes the answers; payloads stay in the arena. Called on the progress thread.
@@ -155,6 +165,13 @@ class Server {
   void save_if_asked();
   Status answer(Transport& transport, Peer& peer, bool* moved);
   void publish_report();
+  void take_first_parameters(const Peer& peer);
+  Status place(const Peer& peer, std::size_t at, std::span<const std::byte> payload, bool packed);
+  std::span<const std::byte> gradients_of(const Peer& peer, Range range) const;
+  std::span<std::byte> parameters_of(const Peer& peer, Range range) const;
+  bool writes_in_place() const { return host_ != nullptr && host_->shares_parameters(); }
+  bool still_reads(const Peer& peer) const { return peer.stage != Stage::ended && !peer.pull; }
+  bool may_write() const;
   Result<bool> give(Transport& transport, Peer& peer, std::size_t at);
   Status reap(Transport& transport, Peer& peer, bool* moved);
 
@@ -189,6 +206,8 @@ class Server {
   Packer packer_;
   Staging staging_;  // before store and peers, whose buffers go back to it
   std::unique_ptr<Store> store_;
+  const HostMemory* host_ = nullptr;
+  std::atomic<std::uint64_t> bytes_placed_ = 0;
   checkpoint::Sink* checkpoint_sink_ = nullptr;
   std::optional<std::uint64_t> save_asked_;  // by its number
   std::vector<Peer> peers_;

@@ -61,6 +61,9 @@ std::vector<int> Server::held_up_by(const Peer& peer) const {
   std::size_t at = 0;
   while (peer.pull->answered[at]) ++at;
   missing = store_->policy(at).holding_back(peer.worker);
+  for (const Peer& other : peers_) {
+    if (missing.empty() && writes_in_place() && still_reads(other)) missing = {other.worker};
+  }
   // If nobody is, it does not take what it asked for.
   return missing.empty() ? std::vector<int>{peer.worker} : missing;
 }

@@ -17,7 +17,7 @@
 namespace dist::ps {
 namespace {
 
-// Small enough that a sum is still in the first-level cache when the update reads it.
+// Small enough that a gradient is still in the first-level cache when the update reads it.
 constexpr std::size_t kBlockBytes = 8192;
 
 }  // namespace
@@ -67,7 +67,10 @@ const Piece& Store::piece(std::size_t at) const {
 }
 
 std::span<std::byte> Store::parameters(std::size_t at) const {
-  return shard_bytes(parameters_, at);
+  if (outside_.empty()) return shard_bytes(parameters_, at);
+  const Range range = piece(at).range;
+  const auto elem_bytes = size_of(options_.dtype);
+  return outside_.subspan(range.begin * elem_bytes, range.elems() * elem_bytes);
 }
 
 std::span<std::byte> Store::shard_bytes(const Mapping& memory, std::size_t at) const {
@@ -203,27 +206,22 @@ void Store::update_from_one(const Update& update) {
 // The sum begins with the gradient numbered `first`.
 void Store::update_chunk(const Update& update, std::size_t first, Range chunk) {
   const auto elem_bytes = size_of(options_.dtype);
-  const std::uint64_t block_elems = kBlockBytes / elem_bytes;
   const std::size_t count = update.gradients.size();
-  const UpdateStep step{1.0 / static_cast<double>(count), update.version};
-  alignas(64) std::array<std::byte, kBlockBytes> block;
+  const auto skipped = chunk.begin - piece(update.at).range.begin;
+  const auto part = [&](auto bytes) {
+    return bytes.subspan(skipped * elem_bytes, chunk.elems() * elem_bytes);
+  };
   std::vector<std::span<const std::byte>> sources(count);
-  for (auto next = chunk.begin; next < chunk.end; next += block_elems) {
-    const auto elems = std::min(block_elems, chunk.end - next);
-    const auto skipped = next - piece(update.at).range.begin;
-    for (std::size_t s = 0; s < count; ++s) {
-      sources[s] =
-          update.gradients[(first + s) % count].subspan(skipped * elem_bytes, elems * elem_bytes);
-    }
-    const bool keep = updater_.needs_norms();
-    const auto sum =
-        keep ? shard_bytes(sums_, update.at).subspan(skipped * elem_bytes, elems * elem_bytes)
-             : std::span(block).first(elems * elem_bytes);
-    reduce_in_order({&sum, 1}, sources, options_.dtype, Reduction::sum);
-    if (keep) continue;
-    updater_.apply(parameters(update.at).subspan(skipped * elem_bytes, elems * elem_bytes), sum,
-                   piece(update.at).local.begin + skipped, step);
+  for (std::size_t s = 0; s < count; ++s) {
+    sources[s] = part(update.gradients[(first + s) % count]);
   }
+  if (updater_.needs_norms()) {
+    const auto sum = part(shard_bytes(sums_, update.at));
+    reduce_in_order({&sum, 1}, sources, options_.dtype, Reduction::sum);
+    return;
+  }
+  updater_.apply_sum(part(parameters(update.at)), sources, piece(update.at).local.begin + skipped,
+                     {1.0 / static_cast<double>(count), update.version});
 }
 
 void Store::drop(std::size_t at, int worker) {

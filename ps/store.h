@@ -48,6 +48,9 @@ class Store {
   const Piece& piece(std::size_t at) const;
   const Policy& policy(std::size_t at) const { return entries_[at].policy; }
 
+  /// From now on the parameters lie in this memory, laid out as the arena.
+  void use_parameters(std::span<std::byte> memory) { outside_ = memory; }
+
   /// The piece's parameters. Written by whoever initialises it, later by apply() alone.
   std::span<std::byte> parameters(std::size_t at) const;
   void mark_initialised(std::size_t at) { entries_[at].initialised = true; }
@@ -73,9 +76,9 @@ class Store {
   /// update_ready() and it is not busy.
   Update take_update(std::size_t at);
 
-  /// The arithmetic: sums the gradients in the order of libdist/plan.h, block by block, and hands
-  /// each block to the updater while it is in the cache. May be called on any thread, for several
-  /// pieces at once. Where the update needs norms it keeps the sums instead.
+  /// The arithmetic: sums the gradients in the order of libdist/plan.h and updates by the sum, in
+  /// one pass. May be called on any thread, for several pieces at once. Where the update needs
+  /// norms it keeps the sums instead.
   void run(const Update& update);
 
   /// The update is in the parameters: gives its memory back. Where the update needs norms the piece
@@ -154,9 +157,10 @@ class Store {
   Trace& trace_;
   Updater updater_;
   Mapping parameters_;
-  std::vector<Mapping> given_;  // by worker: what it was given last; only for delay compensation
-  Mapping sums_;                // like the parameters; only where norms are needed
-  std::deque<Entry> entries_;   // entries do not move
+  std::span<std::byte> outside_;  // where they lie instead, if not empty
+  std::vector<Mapping> given_;    // by worker: what it was given last; only for delay compensation
+  Mapping sums_;                  // like the parameters; only where norms are needed
+  std::deque<Entry> entries_;     // entries do not move
   std::vector<StepStaleness> steps_;  // by worker
   std::vector<std::uint64_t> histogram_;
   std::uint64_t applied_ = 0;

@@ -14,6 +14,7 @@
 #include "libdist/bucket/bucket.h"
 #include "libdist/check.h"
 #include "libdist/hash.h"
+#include "ps/host_memory.h"
 #include "ps/server.h"
 #include "ps/worker.h"
 
@@ -71,8 +72,9 @@ class ParameterServer final : public Strategy {
   ParameterServer(World& world, Arena& arena, const Roles& roles, const Rules& rules,
                   std::shared_ptr<const ShardMap> map)
       : progress_(world.progress()),
-        trace_(world.trace()),
+        options_(world.options()),
         log_(world.log()),
+        trace_(world.trace()),
         arena_(arena),
         roles_(roles),
         rules_(rules),
@@ -91,7 +93,8 @@ class ParameterServer final : public Strategy {
   Status prepare(const Options& options, Update update) {
     const auto packing = Packing::from(options);
     DIST_TRY(packing);
-    const auto hash = layout_hash(arena_, *map_, roles_, rules_, *packing, update);
+    packs_ = packing->push != Compression::none || packing->pull != Compression::none;
+    const auto hash = hash_ = layout_hash(arena_, *map_, roles_, rules_, *packing, update);
     if (const int server = roles_.server_of(rank_); server >= 0) {
       ServerOptions chosen;
       chosen.roles = roles_;
@@ -131,6 +134,7 @@ class ParameterServer final : public Strategy {
     DIST_ASSERT(!begun_, "begin() is called once");
     begun_ = true;
     DIST_TRY_BECAUSE(resume(), rules_.strategy_name);
+    DIST_TRY_BECAUSE(meet_on_host(), rules_.strategy_name);
     if (server_) serving_ = progress_.submit(Server::make_task(server_));
     if (!worker_) return {};
     DIST_TRY(progress_.run(worker_->make_hello()));
@@ -184,7 +188,11 @@ class ParameterServer final : public Strategy {
 
   Status end() override {
     DIST_ASSERT(begun_ && !ended_, "end() follows begin(), once");
-    if (worker_) DIST_TRY(progress_.run(worker_->make_bye()));
+    if (worker_) {
+      // Before the bye: until then nobody writes to what this worker shows.
+      if (host_) DIST_TRY_BECAUSE(host_->give_back_parameters(), rules_.strategy_name);
+      DIST_TRY(progress_.run(worker_->make_bye()));
+    }
     if (serving_) DIST_TRY(serving_->wait());
     ended_ = true;
     return {};
@@ -232,6 +240,42 @@ class ParameterServer final : public Strategy {
     const TimePoint begin_ = Clock::now();
   };
 
+  // Where all ranks are on one host, and talk over its memory anyway.
+  Status meet_on_host() {
+    const auto transport = progress_.transport().name();
+    if (options_.ranks == 1 || !options_.one_host || options_.ranks_per_host != 0 ||
+        transport == "tcp") {
+      return {};
+    }
+    const bool wanted = options_.share_parameters && !packs_ &&
+                        arena_.gradient_memory().shareable() &&
+                        arena_.parameter_memory().shareable();
+    auto met = HostMemory::meet(progress_, options_, arena_, wanted,
+                                !rules_.applies_while_replying(), hash_);
+    const auto code = met.status().code();
+    if (code == ErrorCode::unavailable || code == ErrorCode::invalid_argument) {
+      log_.info(fmt::format("{}: gradients and parameters go over {}: {}", rules_.strategy_name,
+                            transport, met.status().message()));
+      return {};
+    }
+    DIST_TRY(met);
+    host_ = *std::move(met);
+    if (server_) server_->use_host_memory(*host_);
+    if (worker_) worker_->use_host_memory();
+    return {};
+  }
+
+  // What others read out of this rank's arena in a step, and what its server wrote to theirs.
+  Bytes bytes_in_place() {
+    if (!host_) return {};
+    Elems read;
+    for (const Piece& piece : map_->pieces) {
+      if (piece.server != roles_.server_of(rank_)) read += Elems(piece.range.elems());
+    }
+    const auto placed = server_ ? server_->bytes_placed() : Bytes();
+    return bytes_of(read, arena_.dtype()) + (placed - std::exchange(bytes_placed_, placed));
+  }
+
   // Only now: the backward pass has read the parameters for the last time.
   void start_pull() {
     if (pull_) return;
@@ -248,11 +292,18 @@ class ParameterServer final : public Strategy {
     report.communication_exposed = std::exchange(waited_, Duration(0));
     report.communication_busy = busy_time(*pull_);
     const auto sent = progress_.counters().sent;
-    report.bytes_sent = sent - std::exchange(bytes_sent_, sent);
+    report.bytes_sent = sent - std::exchange(bytes_sent_, sent) + bytes_in_place();
     const Bytes saved = worker_->saved();
     report.compression_saved = saved - std::exchange(saved_, saved);
     const Duration packing = worker_->packer().time();
     report.compression = packing - std::exchange(packing_, packing);
+    report.algorithm = !host_                       ? "messages"
+                       : host_->shares_parameters() ? "in place, one copy of parameters"
+                                                    : "in place";
+    if (host_ && host_->shares_parameters()) {
+      const auto whole = arena_.parameter_memory().bytes().size();
+      report.memory_saved = Bytes(whole - whole / static_cast<std::size_t>(options_.ranks));
+    }
     pushes_.clear();
     pull_.reset();
     tracker_.begin_step();
@@ -281,21 +332,26 @@ class ParameterServer final : public Strategy {
   }
 
   Progress& progress_;
-  Trace& trace_;
+  const Options& options_;
   const Log& log_;
+  Trace& trace_;
   Arena& arena_;
   const Roles roles_;
   const Rules rules_;
   const std::shared_ptr<const ShardMap> map_;
   const Rank rank_;
   BucketTracker tracker_;
+  std::uint64_t hash_ = 0;
+  bool packs_ = false;                // something of what travels is compressed
+  std::unique_ptr<HostMemory> host_;  // before who uses it
   std::shared_ptr<Server> server_;
   std::shared_ptr<Worker> worker_;
   std::optional<Ticket> serving_;
   std::vector<Ticket> pushes_;  // of this step
-  Bytes bytes_sent_;            // all three before this step
+  Bytes bytes_sent_;            // all four before this step
   Bytes saved_;
   Duration packing_{0};
+  Bytes bytes_placed_;
   std::uint64_t step_ = 0;        // since begin()
   std::uint64_t first_step_ = 0;  // before it, where the job was resumed
   std::optional<Ticket> pull_;    // of this step, from its first await() on

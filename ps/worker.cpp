@@ -35,7 +35,7 @@ Result<std::optional<Header>> ServerPort::hear(Transport& transport) {
   const Status outcome = transport.take(*header_);
   header_.reset();
   DIST_TRY(outcome);
-  const auto header = check(incoming_);
+  const auto header = decode(incoming_, expected_);
   DIST_TRY(header);
   return std::optional(*header);
 }
@@ -84,6 +84,13 @@ std::vector<std::byte> Worker::pack(std::uint32_t piece) {
   return packed;
 }
 
+void Worker::use_host_memory() {
+  in_place_ = true;
+  for (const auto& port : ports_) {
+    if (port) port->expect_in_place();
+  }
+}
+
 std::string Worker::name_of_server(int server) const {
   return fmt::format("server {} (rank {})", server, options_.roles.server_rank(server));
 }
@@ -114,6 +121,7 @@ Header Worker::header(Kind kind) const {
 Header Worker::piece_header(Kind kind, std::uint32_t piece) const {
   Header out = header(kind);
   out.piece = piece;
+  if (in_place_) return out;
   out.payload_bytes =
       bytes_of(Elems(options_.map->pieces[piece].range.elems()), arena_.dtype()).value;
   return out;

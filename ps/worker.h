@@ -50,15 +50,15 @@ class ServerPort {
   /// The header that listen() waited for, once it has come.
   Result<std::optional<Header>> hear(Transport& transport);
 
-  /// Checks a header that came by another receive.
-  Result<Header> check(const HeaderBytes& bytes) const { return decode(bytes, expected_); }
+  /// From now on payloads are not sent: see HostMemory.
+  void expect_in_place() { expected_.in_place = true; }
 
   /// A task expects the next header: nobody else may take it.
   bool awaited = false;
 
  private:
   const Rank rank_;
-  const Expectation expected_;
+  Expectation expected_;
   HeaderBytes incoming_{};
   std::optional<Operation> header_;
 };
@@ -72,6 +72,9 @@ class Worker : public std::enable_shared_from_this<Worker> {
 
   /// `local` is the server on this rank, or null.
   Worker(WorkerOptions options, Arena& arena, Trace& trace, std::shared_ptr<Server> local);
+
+  /// Servers read and write this worker's arena themselves. Before any task is made.
+  void use_host_memory();
 
   /// Greets all servers, compares layouts, and learns where to go on.
   std::unique_ptr<Task> make_hello();
@@ -136,6 +139,7 @@ class Worker : public std::enable_shared_from_this<Worker> {
   Bytes saved_;
   std::uint64_t first_step_ = 0;
   std::vector<bool> initialised_;  // by server
+  bool in_place_ = false;
   PushLanes lanes_;
 };
 

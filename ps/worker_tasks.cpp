@@ -216,7 +216,7 @@ class Pull final : public Exchange {
         *moved = true;
         if (port) receive(transport, stream, *port);
       }
-      if (port) {
+      if (port && stream.current->payload_bytes != 0) {
         if (!transport.finished(stream.payload)) return {};
         DIST_TRY(transport.take(stream.payload));
         *moved = true;
@@ -231,16 +231,19 @@ class Pull final : public Exchange {
     return {};
   }
 
-  // Straight into the arena unless compressed; and the next header, whatever it is.
+  // Straight into the arena, unless it is compressed, or the server has written it there; and the
+  // next header, whatever it is.
   void receive(Transport& transport, Stream& stream, ServerPort& port) {
-    const Range range = map().pieces[stream.current->piece].range;
-    auto into = worker_->arena().parameters(range);
-    if (worker_->packer().packs(Kind::reply, Elems(range.elems()))) {
-      stream.packed.resize(stream.current->payload_bytes);
-      into = stream.packed;
+    if (stream.current->payload_bytes != 0) {
+      const Range range = map().pieces[stream.current->piece].range;
+      auto into = worker_->arena().parameters(range);
+      if (worker_->packer().packs(Kind::reply, Elems(range.elems()))) {
+        stream.packed.resize(stream.current->payload_bytes);
+        into = stream.packed;
+      }
+      stream.payload = transport.receive(port.rank(), Channel::to_worker, into);
+      bytes_ += Bytes(into.size());
     }
-    stream.payload = transport.receive(port.rank(), Channel::to_worker, into);
-    bytes_ += Bytes(into.size());
     port.listen(transport);
   }
 

@@ -36,7 +36,7 @@ TEST_CASE("every mode runs and writes its record") {
     seen.insert(record["mode"].get<std::string>() + record["elements"].dump());
   }
   std::filesystem::remove(path);
-  CHECK(seen.size() == 10);
+  CHECK(seen.size() == 12);
 }
 
 TEST_CASE("bad arguments are refused") {

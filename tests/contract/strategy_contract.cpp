@@ -42,6 +42,7 @@ const std::vector<Case> kCases = {
     {"ring", Placement::colocated, 0, "sweep", false},
     {"ring", Placement::colocated, 0, "ring", true, true},
     {"sync-ps"},
+    {"sync-ps", Placement::colocated, 0, "ring", false},  // by messages, also within a host
     {"sync-ps", Placement::colocated, 1},
     {"sync-ps", Placement::dedicated, 1},
     {"sync-ps", Placement::dedicated, 2},

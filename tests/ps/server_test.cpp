@@ -46,11 +46,17 @@ struct Setup {
 Status serve(const Setup& setup, Transport& transport) {
   auto arena = setup.arena();
   Trace trace(transport.rank(), false);
-  auto server =
-      Server::create({setup.roles(), 0, setup.map(), setup.rules, Sgd{.learning_rate = -1}, kHash,
-                      setup.timeout, setup.staging, setup.priority, setup.threads},
-                     arena, trace)
-          .value();
+  ServerOptions options;
+  options.roles = setup.roles();
+  options.map = setup.map();
+  options.rules = setup.rules;
+  options.update = Sgd{.learning_rate = -1};
+  options.layout_hash = kHash;
+  options.timeout = setup.timeout;
+  options.staging_per_worker = setup.staging;
+  options.priority = setup.priority;
+  options.threads = setup.threads;
+  auto server = Server::create(std::move(options), arena, trace).value();
   const auto task = Server::make_task(server);
   Status outcome;
   const auto limit = Clock::now() + std::chrono::seconds(30);

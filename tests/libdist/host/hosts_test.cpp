@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "allreduce/hosts.h"
+#include "libdist/host/hosts.h"
 
 #include <vector>
 
@@ -8,7 +8,6 @@
 namespace {
 
 using namespace dist;
-using namespace dist::allreduce;
 
 TEST_CASE("ranks with one id share a host; hosts come in the order of their lowest ranks") {
   const std::vector<std::uint64_t> ids = {70, 7, 70, 7, 9, 70};

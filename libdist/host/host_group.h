@@ -15,7 +15,7 @@
 #include "libdist/status.h"
 #include "libdist/types.h"
 
-namespace dist::allreduce {
+namespace dist {
 
 struct HostGroupOptions {
   int member = 0;                ///< this rank's number in the group
@@ -44,6 +44,9 @@ class HostGroup {
   /// Every member brings a shareable mapping of the same size and gets all of them, in the order of
   /// the members. Errors as meet().
   Result<std::vector<Mapping>> attach(const Mapping& own);
+
+  /// Memory that the first member makes, zeroed, and all map. Errors as meet().
+  Result<Mapping> share(Bytes bytes);
 
   /// Says that this member has come to its next round; what it wrote before is visible to whoever
   /// sees it there. Never blocks. Returns the round.
@@ -82,4 +85,4 @@ class HostGroup {
   std::uint64_t round_ = 0;
 };
 
-}  // namespace dist::allreduce
+}  // namespace dist

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "allreduce/host_group.h"
+#include "libdist/host/host_group.h"
 
 #include <atomic>
 #include <barrier>
@@ -17,8 +17,6 @@
 namespace {
 
 using namespace dist;
-using allreduce::HostGroup;
-using allreduce::HostGroupOptions;
 using test::expect;
 using test::expect_ok;
 

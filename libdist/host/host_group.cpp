@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "allreduce/host_group.h"
+#include "libdist/host/host_group.h"
 
 #include <fmt/format.h>
 
@@ -9,12 +9,12 @@
 #include <string>
 #include <thread>
 
-#include "allreduce/hosts.h"
 #include "libdist/check.h"
+#include "libdist/host/hosts.h"
 #include "libdist/transport/doorbell.h"
 #include "libdist/transport/process_identity.h"
 
-namespace dist::allreduce {
+namespace dist {
 namespace {
 
 // While cores are free a look costs nobody anything; then others get their turn; then sleep, since
@@ -144,6 +144,22 @@ Result<std::vector<Mapping>> HostGroup::attach(const Mapping& own) {
   return attach_all(options_, own.address());
 }
 
+Result<Mapping> HostGroup::share(Bytes bytes) {
+  Mapping own;
+  std::optional<MappingAddress> address;
+  if (member() == 0) {
+    auto made = Mapping::map_shareable(bytes);
+    if (made.ok()) {
+      own = *std::move(made);
+      address = own.address();
+    }
+  }
+  auto all = attach_all(options_, address);
+  DIST_TRY(all);
+  if (!all->front().shareable()) return Status::resource("the first member has no memory to share");
+  return std::move(all->front());
+}
+
 std::uint64_t HostGroup::arrive() {
   line(options_.member).round.store(++round_);
   for (int other = 0; other < options_.members; ++other) {
@@ -221,4 +237,4 @@ Status HostGroup::check(std::uint64_t round, TimePoint began, std::string_view w
   return {};
 }
 
-}  // namespace dist::allreduce
+}  // namespace dist

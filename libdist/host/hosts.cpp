@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "allreduce/hosts.h"
+#include "libdist/host/hosts.h"
 
 #include <algorithm>
 #include <fstream>
@@ -7,7 +7,7 @@
 
 #include "libdist/check.h"
 
-namespace dist::allreduce {
+namespace dist {
 
 bool Hosts::even() const {
   return std::all_of(ranks_of.begin(), ranks_of.end(), [&](const std::vector<Rank>& ranks) {
@@ -68,4 +68,4 @@ std::uint64_t host_id() {
   return std::hash<std::string>()(text);
 }
 
-}  // namespace dist::allreduce
+}  // namespace dist

@@ -10,7 +10,7 @@
 #include "libdist/status.h"
 #include "libdist/types.h"
 
-namespace dist::allreduce {
+namespace dist {
 
 /// The hosts in the order of their lowest ranks; each host's ranks ascend.
 struct Hosts {
@@ -37,4 +37,4 @@ Result<Hosts> find_hosts(Rank rank, int ranks, int ranks_per_host,
 /// Drawn anew by the kernel at every start: tells hosts apart.
 std::uint64_t host_id();
 
-}  // namespace dist::allreduce
+}  // namespace dist

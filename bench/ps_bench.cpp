@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+// ps_bench: pushes and pulls of the parameter servers without any computing, or with sleeps in its
+// place, so that slow workers can be had at will.
+#include <dist/dist.h>
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <array>
+#include <cmath>
+#include <cstdio>
+#include <optional>
+#include <random>
+#include <thread>
+
+#include "bench/provenance.h"
+#include "bench/ps/limit.h"
+#include "bench/record.h"
+
+namespace {
+
+using dist::Arena;
+using dist::Elems;
+using dist::Options;
+using dist::Result;
+using dist::Status;
+using dist::World;
+
+constexpr const char* kFooter = R"(
+Policies: sync; backup (one backup worker); async; bounded:S (staleness S).
+A worker's step is a sleep of --compute-ms, all ready(), finish_step(). The last worker takes
+--slow-worker times as long; with --slow-step every worker is 5 times slower in one step of ten, by a
+generator seeded by rank. steps/s are contributions in the parameters, all workers together; a run ends
+for all workers when its time is over. MB/s are what workers push and pull, limit what plain sockets
+move over loopback in the same pattern in this run (transport tcp only).
+Start it with a launcher:
+  distrun -n 2 ps_bench --dist-transport=tcp --dist-placement=dedicated
+  distrun -n 4 ps_bench --elements 100000 --compute-ms 40 --slow-worker 4 --policies \
+    sync,backup,bounded:1,bounded:4,bounded:16,async)";
+
+struct BenchOptions {
+  std::vector<std::uint64_t> elements = {25557032};
+  std::vector<std::string> policies = {"sync", "async"};
+  double seconds = 5;
+  double compute_ms = 0;
+  double slow_worker = 1;
+  bool slow_step = false;
+  std::string json;
+};
+
+// What a policy's name means in a strategy's name and options.
+Result<std::string> apply(const std::string& policy, Options* options) {
+  if (policy == "sync") return std::string("sync-ps");
+  if (policy == "backup") {
+    options->backup_workers = 1;
+    return std::string("sync-ps");
+  }
+  if (policy == "async") return std::string("async-ps");
+  if (policy.starts_with("bounded:")) {
+    DIST_TRY(options->set("staleness", policy.substr(8), "--policies"));
+    return std::string("async-ps");
+  }
+  return Status::invalid_argument(
+      fmt::format("policy '{}' is unknown; valid: sync, backup, async, bounded:S", policy));
+}
+
+// What one rank saw and, summed over all ranks, what the job did.
+struct Tally {
+  enum Field : std::size_t { pushed, applied, dropped, doubled, staleness_sum, servers, kFields };
+  std::array<double, kFields> values{};
+  double seconds = 0;
+  double staleness_max = 0;
+};
+
+class Job {
+ public:
+  Job(const BenchOptions& bench, const std::string& policy, std::uint64_t elements)
+      : bench_(bench), policy_(policy), elements_(elements) {}
+
+  // This rank's part of a run.
+  Result<Tally> run(Options options) {
+    const auto strategy_name = apply(policy_, &options);
+    DIST_TRY(strategy_name);
+    random_.seed(static_cast<unsigned>(options.rank) + 1);
+    auto world = World::open(std::move(options));
+    DIST_TRY(world);
+    std::vector<dist::Parameter> list;
+    // Sixteen layers: buckets fill one after the other.
+    const auto layer = std::max<std::uint64_t>(elements_ / 16, 1);
+    for (std::uint64_t at = 0; at < elements_; at += layer) {
+      list.push_back({fmt::format("p{}", at), Elems(std::min(layer, elements_ - at))});
+    }
+    auto arena = Arena::create(std::move(list));
+    DIST_TRY(arena);
+    auto strategy =
+        dist::make_strategy(*strategy_name, *world, *arena, dist::Momentum{.learning_rate = 1e-3});
+    DIST_TRY(strategy);
+    DIST_TRY((*strategy)->begin());
+    Tally tally;
+    workers_ = (*strategy)->workers();
+    if ((*strategy)->worker() >= 0) DIST_TRY(train(**strategy, *arena, &tally));
+    DIST_TRY((*strategy)->end());
+    account((*strategy)->server_report(), &tally);
+    return tally;
+  }
+
+  int workers() const { return workers_; }
+
+ private:
+  // Until the time is over.
+  Status train(dist::Strategy& strategy, const Arena& arena, Tally* tally) {
+    const auto begin = dist::Clock::now();
+    const auto end = begin + std::chrono::duration_cast<dist::Duration>(
+                                 std::chrono::duration<double>(bench_.seconds));
+    while (dist::Clock::now() < end) {
+      compute(strategy);
+      for (std::size_t p = 0; p < arena.parameter_count(); ++p) strategy.ready(p);
+      DIST_TRY(strategy.finish_step());
+      ++tally->values[Tally::pushed];
+    }
+    tally->seconds = std::chrono::duration<double>(dist::Clock::now() - begin).count();
+    return {};
+  }
+
+  void compute(const dist::Strategy& strategy) {
+    double ms = bench_.compute_ms;
+    if (strategy.worker() == strategy.workers() - 1) ms *= bench_.slow_worker;
+    if (bench_.slow_step && std::uniform_int_distribution<int>(0, 9)(random_) == 0) ms *= 5;
+    if (ms > 0) std::this_thread::sleep_for(std::chrono::duration<double, std::milli>(ms));
+  }
+
+  static void account(const dist::ServerReport& served, Tally* tally) {
+    tally->values[Tally::applied] = static_cast<double>(served.applied);
+    tally->values[Tally::dropped] = static_cast<double>(served.dropped);
+    tally->values[Tally::doubled] = static_cast<double>(served.doubled);
+    tally->values[Tally::staleness_sum] = served.staleness_mean;
+    tally->values[Tally::servers] = served.applied != 0 ? 1 : 0;
+    tally->staleness_max = static_cast<double>(served.staleness_max);
+  }
+
+  const BenchOptions& bench_;
+  const std::string policy_;
+  const std::uint64_t elements_;
+  int workers_ = 1;
+  std::mt19937 random_;
+};
+
+std::optional<int> parse(int argc, char** argv, BenchOptions& o) {
+  CLI::App app("Throughput of parameter servers by policy.");
+  app.footer(kFooter);
+  app.allow_extras();  // --dist-NAME=VALUE
+  app.add_option("--elements", o.elements, "Elements (f32) of the arena, comma-separated")
+      ->delimiter(',')
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--policies", o.policies, "Policies, comma-separated")->delimiter(',');
+  app.add_option("--seconds", o.seconds, "Of each run")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--compute-ms", o.compute_ms, "Sleep in place of a step's computing, milliseconds")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--slow-worker", o.slow_worker, "The last worker's sleep is so many times longer")
+      ->check(CLI::Range(1.0, 1000.0));
+  app.add_flag("--slow-step", o.slow_step, "Every worker sleeps 5 times longer in one step of ten");
+  app.add_option("--json", o.json, "Append one JSON line a policy and size to this file");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 1;
+  }
+  return std::nullopt;
+}
+
+Status report(const BenchOptions& o, const World& world, const std::string& policy,
+              std::uint64_t elements, int workers, const Tally& sums, double limit,
+              const nlohmann::json& provenance) {
+  const auto& v = sums.values;
+  const double dealt = v[Tally::applied] + v[Tally::dropped];
+  const bool served = dealt > 0;
+  const double share = served ? v[Tally::applied] / dealt : 1;
+  const double steps_per_second = v[Tally::pushed] * share / sums.seconds;
+  const double bytes = static_cast<double>(elements) * 4;
+  const double bytes_per_second = 2 * bytes * v[Tally::pushed] / sums.seconds;
+  // Each worker's step brings every piece once, so what is dealt with is a multiple of the steps.
+  const double pieces = served ? std::round(dealt / v[Tally::pushed]) : 0;
+  const double lost = served ? v[Tally::pushed] * pieces - dealt : 0;
+  const double stale = v[Tally::servers] > 0 ? v[Tally::staleness_sum] / v[Tally::servers] : 0;
+  const auto& options = world.options();
+  const bool dedicated = options.placement == dist::Placement::dedicated;
+  std::fputs(fmt::format("{:>12} {:<12} {:>7} {:>12.2f} {:>10.1f} {:>10.1f} {:>8.0f} {:>5.0f} "
+                         "{:>7.0f} {:>9.2f}\n",
+                         elements, policy, workers, steps_per_second, bytes_per_second / 1e6,
+                         limit / 1e6, v[Tally::dropped], lost, sums.staleness_max, stale)
+                 .c_str(),
+             stdout);
+  std::fflush(stdout);
+  if (o.json.empty()) return {};
+  return dist::bench::append_line(
+      o.json, {{"record", "ps"},
+               {"kind", o.compute_ms > 0 ? "emulated" : "measured"},
+               {"policy", policy},
+               {"transport", world.transport_name()},
+               {"workers", workers},
+               {"servers", dedicated ? world.ranks() - workers
+                                     : (options.servers > 0 ? options.servers : workers)},
+               {"placement", dedicated ? "dedicated" : "colocated"},
+               {"bytes", bytes},
+               {"steps_per_second", steps_per_second},
+               {"bytes_per_second", bytes_per_second},
+               {"limit_bytes_per_second", limit},
+               {"dropped", v[Tally::dropped]},
+               {"lost", lost},
+               {"doubled", v[Tally::doubled]},
+               {"staleness_max", sums.staleness_max},
+               {"staleness_mean", stale},
+               {"compute_ms", o.compute_ms},
+               {"slow_worker", o.slow_worker},
+               {"slow_step", o.slow_step},
+               {"seconds", sums.seconds},
+               {"provenance", provenance}});
+}
+
+Status run(const BenchOptions& o, int argc, char** argv) {
+  auto base = Options::from_environment(argc, argv);
+  DIST_TRY(base);
+  const auto provenance = dist::bench::provenance(dist::bench::command_line(argc, argv));
+  auto world = World::open(*base);
+  DIST_TRY(world);
+  auto group = dist::make_group(*world);
+  DIST_TRY(group);
+  if (world->rank() == 0) {
+    std::puts(
+        "    elements policy       workers      steps/s       MB/s  limit MB/s  dropped  lost "
+        "stalest mean stale");
+  }
+  std::uint64_t job_number = 0;
+  for (const auto elements : o.elements) {
+    double limit = 0;
+    if (world->transport_name() == "tcp") {
+      const auto measured = dist::bench::loopback_limit(**group, elements * 4, 5);
+      DIST_TRY(measured);
+      limit = *measured;
+    }
+    for (const auto& policy : o.policies) {
+      Options options = *base;
+      options.job += ++job_number;  // its own place to meet
+      Job job(o, policy, elements);
+      auto tally = job.run(std::move(options));
+      DIST_TRY_BECAUSE(tally, policy);
+      DIST_TRY((*group)->all_reduce(tally->values));
+      std::array<double, 2> most = {tally->seconds, tally->staleness_max};
+      DIST_TRY((*group)->all_reduce(most, dist::Reduction::max));
+      tally->seconds = most[0];
+      tally->staleness_max = most[1];
+      if (world->rank() != 0) continue;
+      DIST_TRY(report(o, *world, policy, elements, job.workers(), *tally, limit, provenance));
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+  BenchOptions options;
+  if (const auto exit_code = parse(argc, argv, options)) return *exit_code;
+  const Status outcome = run(options, argc, argv);
+  if (outcome.ok()) return 0;
+  std::fprintf(stderr, "ps_bench: error: %s\n", outcome.message().c_str());
+  return 1;
+} catch (const std::exception& error) {
+  std::fprintf(stderr, "ps_bench: error: %s\n", error.what());
+  return 1;
+}
