@@ -46,11 +46,19 @@ struct Setup {
 Status serve(const Setup& setup, Transport& transport) {
   auto arena = setup.arena();
   Trace trace(transport.rank(), false);
-  auto server =
-      Server::create({setup.roles(), 0, setup.map(), setup.rules, Sgd{.learning_rate = -1}, kHash,
-                      setup.timeout, setup.staging, setup.priority, setup.threads},
-                     arena, trace)
-          .value();
+  auto server = Server::create({setup.roles(),
+                                0,
+                                setup.map(),
+                                setup.rules,
+                                Sgd{.learning_rate = -1},
+                                kHash,
+                                setup.timeout,
+                                setup.staging,
+                                setup.priority,
+                                {},
+                                setup.threads},
+                               arena, trace)
+                    .value();
   const auto task = Server::make_task(server);
   Status outcome;
   const auto limit = Clock::now() + std::chrono::seconds(30);
