@@ -34,8 +34,8 @@ Status SendList::advance(Transport& transport, const Worker& worker, bool* moved
     const auto done = std::exchange(sends_[i], sends_.back());
     sends_.pop_back();
     *moved = true;
-    DIST_TRY_BECAUSE(transport.take(done.operation),
-                     fmt::format("to {}", worker.name_of_server(done.server)));
+    const Status outcome = transport.take(done.operation);
+    if (!outcome.ok()) return worker.from(done.server, outcome);
   }
   return {};
 }

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ps/push_lanes.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 
 #include "ps/worker.h"
@@ -46,7 +44,7 @@ Status PushLanes::advance(Transport& transport) {
   for (int i = 1; i <= servers; ++i) {
     const int server = (worker_.options().worker + i) % servers;
     Lane& lane = lanes_[static_cast<std::size_t>(server)];
-    DIST_TRY_BECAUSE(reap(transport, lane), fmt::format("to {}", worker_.name_of_server(server)));
+    if (const Status gone = reap(transport, lane); !gone.ok()) return worker_.from(server, gone);
     while (!lane.order.empty() && lane.in_flight < kInFlight) post(transport, server, lane);
   }
   return {};

@@ -194,6 +194,10 @@ class ParameterServer final : public Strategy {
       DIST_TRY(progress_.run(worker_->make_bye()));
     }
     if (serving_) DIST_TRY(serving_->wait());
+    if (const auto refused = progress_.counters().connections_refused; server_ && refused != 0) {
+      log_.info(fmt::format("{}: {}: {} connections were turned away", rules_.strategy_name,
+                            server_->name(), refused));
+    }
     ended_ = true;
     return {};
   }

@@ -157,7 +157,7 @@ Status Worker::bad_news(Transport& transport) {
   for (const auto& port : ports_) {
     if (!port || port->awaited) continue;
     const auto header = port->hear(transport);
-    DIST_TRY_BECAUSE(header, name_of_server(port->server()));
+    if (!header.ok()) return from(port->server(), header.status());
     if (!header->has_value()) continue;
     if ((*header)->kind == Kind::failed) return told(*port, **header);
     return Status::protocol(fmt::format("{} sent a {} that nobody asked for",
