@@ -7,9 +7,9 @@
 #include <string_view>
 #include <vector>
 
-#include "libdist/host/hosts.h"
 #include "libdist/bucket/arena.h"
 #include "libdist/bucket/bucket.h"
+#include "libdist/host/hosts.h"
 #include "libdist/operation_order.h"
 #include "libdist/options.h"
 #include "libdist/progress.h"

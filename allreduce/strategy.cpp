@@ -13,11 +13,11 @@
 #include "allreduce/all_reduce.h"
 #include "allreduce/contributors.h"
 #include "allreduce/exchange.h"
-#include "libdist/host/hosts.h"
 #include "libdist/bucket/bucket.h"
 #include "libdist/check.h"
 #include "libdist/checkpoint/update_state.h"
 #include "libdist/hash.h"
+#include "libdist/host/hosts.h"
 
 namespace dist::allreduce {
 namespace {
