@@ -1,37 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // The program ps_bench itself, for moments too short to say anything about speed.
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "tests/bench/program.h"
 #include "tests/support/catch.h"
 
 namespace {
 
-int run(const std::string& command) {
-  const int status = std::system((command + " >/dev/null 2>&1").c_str());
-  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
+using dist::test::run;
 
 const std::string kBench = DIST_PS_BENCH;
 const std::string kDistrun = DIST_DISTRUN;
 
-std::vector<nlohmann::json> records_of(const std::string& before, const std::string& after) {
-  const auto path = std::filesystem::temp_directory_path() /
-                    ("ps-bench-test-" + std::to_string(getpid()) + ".jsonl");
-  REQUIRE(run(kDistrun + " " + before + " -- " + kBench + " --seconds 0.2 --json " + path.string() +
-              " " + after) == 0);
-  std::vector<nlohmann::json> records;
-  std::ifstream file(path);
-  for (std::string line; std::getline(file, line);) records.push_back(nlohmann::json::parse(line));
-  std::filesystem::remove(path);
-  return records;
+std::vector<nlohmann::json> records_of(const std::string& launch, const std::string& arguments) {
+  return dist::test::records_of(kDistrun + " " + launch + " -- " + kBench,
+                                "--seconds 0.2 " + arguments);
 }
 
 TEST_CASE("every policy runs, loses nothing and writes its record") {

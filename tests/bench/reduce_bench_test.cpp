@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <cstdlib>
-#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -13,33 +12,20 @@
 
 #include "libdist/memory/instruction_set.h"
 #include "tests/support/catch.h"
+#include "tests/support/scratch.h"
 
 namespace {
 
-namespace fs = std::filesystem;
 using dist::test::Approx;
-
-class TemporaryDirectory {
- public:
-  TemporaryDirectory() {
-    std::string name = fs::temp_directory_path() / "dist-reduce-XXXXXX";
-    if (mkdtemp(name.data()) == nullptr) std::abort();
-    path_ = name;
-  }
-  ~TemporaryDirectory() { fs::remove_all(path_); }
-  std::string file(const std::string& name) const { return path_ + "/" + name; }
-
- private:
-  std::string path_;
-};
+using dist::test::ScratchFolder;
 
 struct Outcome {
   int exit_code = 0;
   std::string output;
 };
 
-Outcome reduce_bench(const TemporaryDirectory& directory, const std::string& arguments) {
-  const std::string log = directory.file("log");
+Outcome reduce_bench(const ScratchFolder& directory, const std::string& arguments) {
+  const std::string log = directory.path("log");
   const std::string line = std::string(DIST_REDUCE_BENCH) + " " + arguments + " >" + log + " 2>&1";
   const int status = std::system(line.c_str());
   std::ostringstream text;
@@ -57,8 +43,8 @@ std::vector<nlohmann::json> records(const std::string& path) {
 constexpr const char* kQuick = "--rounds 2 --turn-ms 0.1 --bytes 1000,8192 --json ";
 
 TEST_CASE("a record for every type, count of sources and outs, size and path, with its formula") {
-  const TemporaryDirectory directory;
-  const std::string json = directory.file("json");
+  const ScratchFolder directory;
+  const std::string json = directory.path("json");
   const auto run =
       reduce_bench(directory, kQuick + json + " --types f32,f16,i64 --sources 2,5 --outs 1,3");
   INFO(run.output);
@@ -83,8 +69,8 @@ TEST_CASE("a record for every type, count of sources and outs, size and path, wi
 }
 
 TEST_CASE("the fused sweep counts parameters and velocity twice") {
-  const TemporaryDirectory directory;
-  const std::string json = directory.file("json");
+  const ScratchFolder directory;
+  const std::string json = directory.path("json");
   const auto run = reduce_bench(directory, kQuick + json + " --fused --paths portable");
   INFO(run.output);
   REQUIRE(run.exit_code == 0);
@@ -95,7 +81,7 @@ TEST_CASE("the fused sweep counts parameters and velocity twice") {
 }
 
 TEST_CASE("help and errors") {
-  const TemporaryDirectory directory;
+  const ScratchFolder directory;
   const auto help = reduce_bench(directory, "--help");
   CHECK(help.exit_code == 0);
   CHECK(help.output.find("GB/s = bytes x buffers / median time") != std::string::npos);

@@ -10,25 +10,13 @@
 
 #include "bench/record.h"
 #include "tests/support/catch.h"
+#include "tests/support/scratch.h"
 
 namespace {
 
 namespace fs = std::filesystem;
 using dist::bench::read_records;
-
-class TemporaryDirectory {
- public:
-  TemporaryDirectory() {
-    std::string name = fs::temp_directory_path() / "dist-scaling-XXXXXX";
-    if (mkdtemp(name.data()) == nullptr) std::abort();
-    path_ = name;
-  }
-  ~TemporaryDirectory() { fs::remove_all(path_); }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
+using dist::test::ScratchFolder;
 
 std::string text_of(const std::string& path) {
   std::ostringstream text;
@@ -43,7 +31,7 @@ struct Outcome {
 
 // Runs scaling with arguments; `before` stands in front of it ("env PATH=...", "timeout ...").
 Outcome scaling(const std::string& arguments, const std::string& before = "") {
-  const TemporaryDirectory directory;
+  const ScratchFolder directory;
   const std::string log = directory.path() + "/log";
   const std::string line = before + " " DIST_SCALING " " + arguments + " > " + log + " 2>&1";
   const int status = std::system(line.c_str());
@@ -65,7 +53,7 @@ int all_well() { return std::system("command -v gnuplot > /dev/null 2>&1") == 0 
 }  // namespace
 
 TEST_CASE("a sweep leaves records, a table and plots") {
-  const TemporaryDirectory out;
+  const ScratchFolder out;
   const Outcome outcome = scaling(sweep(out.path(), "resnet50,vgg16"));
   INFO(outcome.output);
   REQUIRE(outcome.exit_code == all_well());
@@ -88,7 +76,7 @@ TEST_CASE("a sweep leaves records, a table and plots") {
 }
 
 TEST_CASE("replay at an accelerator's pace is labelled emulated everywhere") {
-  const TemporaryDirectory out;
+  const ScratchFolder out;
   const Outcome outcome = scaling(
       "--program " DIST_FAKE_TRAINER " --backend replay --replay-step-ms-file " DIST_CLUSTERS
       "/k80.json --models vgg16 --strategies ring --ranks 1,4 --repeats 1 --independent "
@@ -103,7 +91,7 @@ TEST_CASE("replay at an accelerator's pace is labelled emulated everywhere") {
 }
 
 TEST_CASE("failed runs are told and do not lose the others") {
-  const TemporaryDirectory out;
+  const ScratchFolder out;
   const Outcome outcome = scaling(sweep(out.path(), "broken,mute,resnet50"));
   INFO(outcome.output);
   REQUIRE(outcome.exit_code == 1);
@@ -114,7 +102,7 @@ TEST_CASE("failed runs are told and do not lose the others") {
 }
 
 TEST_CASE("a run that hangs is ended") {
-  const TemporaryDirectory out;
+  const ScratchFolder out;
   const Outcome outcome =
       scaling("--program " DIST_FAKE_TRAINER
               " --models slow --strategies none --ranks 1 --repeats 1 --run-timeout 1 --out " +
@@ -125,7 +113,7 @@ TEST_CASE("a run that hangs is ended") {
 }
 
 TEST_CASE("an interrupted sweep says so and ends its run") {
-  const TemporaryDirectory out;
+  const ScratchFolder out;
   const Outcome outcome = scaling("--program " DIST_FAKE_TRAINER
                                   " --models slow --strategies none --ranks 1 --repeats 1 --out " +
                                       out.path(),
@@ -136,7 +124,7 @@ TEST_CASE("an interrupted sweep says so and ends its run") {
 }
 
 TEST_CASE("an earlier result is kept aside, and can be drawn again") {
-  const TemporaryDirectory out;
+  const ScratchFolder out;
   REQUIRE(scaling(sweep(out.path(), "resnet50")).exit_code == all_well());
   const std::string first = text_of(out.path() + "/runs.jsonl");
   REQUIRE(scaling(sweep(out.path(), "vgg16")).exit_code == all_well());
@@ -147,7 +135,7 @@ TEST_CASE("an earlier result is kept aside, and can be drawn again") {
 }
 
 TEST_CASE("without gnuplot the table is written and the exit code says that plots are missing") {
-  const TemporaryDirectory out;
+  const ScratchFolder out;
   REQUIRE(scaling(sweep(out.path(), "resnet50")).exit_code == all_well());
   fs::remove_all(out.path() + "/plots");
   fs::remove(out.path() + "/table.md");

@@ -3,13 +3,13 @@
 
 #include <cstdlib>
 #include <exception>
-#include <filesystem>
 #include <mutex>
 #include <stdexcept>
 #include <thread>
 
 #include "libdist/transport/shm.h"
 #include "libdist/transport/tcp.h"
+#include "tests/support/scratch.h"
 
 namespace dist::test {
 namespace {
@@ -32,23 +32,8 @@ void run_threads(int count, const std::function<void(int)>& body) {
   if (first) std::rethrow_exception(first);
 }
 
-// A private directory that goes away with the object.
-class TemporaryDirectory {
- public:
-  TemporaryDirectory() {
-    std::string name = std::filesystem::temp_directory_path() / "dist-test-XXXXXX";
-    if (mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp failed");
-    path_ = name;
-  }
-  ~TemporaryDirectory() { std::filesystem::remove_all(path_); }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
-
 std::vector<std::unique_ptr<Transport>> make_tcp_group(int ranks) {
-  const TemporaryDirectory directory;
+  const ScratchFolder directory;
   std::vector<std::unique_ptr<Transport>> group(static_cast<std::size_t>(ranks));
   run_threads(ranks, [&](int rank) {
     Options options;
