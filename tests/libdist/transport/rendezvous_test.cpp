@@ -178,8 +178,9 @@ TEST_CASE("a rank that lives in another process is not pushed out; a killed one 
   CHECK(contains(error, "rank 0 is already taken"));
   CHECK(contains(error, std::to_string(child)));
   ::kill(child, SIGKILL);
-  ::usleep(10000);
-  CHECK(error_of(options) == "joined");  // not yet waited for: a zombie is dead enough
+  siginfo_t ended{};
+  REQUIRE(::waitid(P_PID, static_cast<id_t>(child), &ended, WEXITED | WNOWAIT) == 0);
+  CHECK(error_of(options) == "joined");  // not yet taken down: a zombie is dead enough
   ::waitpid(child, nullptr, 0);
   CHECK(place.empty());
 }
