@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+// A GPU as the library uses it: memory, streams of work in order, marks in them, copies, and the
+// loops over ranges of an arena. No type of CUDA appears here; open_device() is linked from
+// device_cuda.cpp or device_off.cpp.
+//
+// Whatever takes a Stream behaves like a kernel launched on it: the call returns at once, the work
+// happens in the stream's order, and its memory belongs to it until then. Nothing here waits for
+// the device but synchronize(), allocate() and the destructors of memory. Several threads may use a
+// device at once, a stream one at a time. Errors of enqueued work show in a later call.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "libdist/status.h"
+#include "libdist/types.h"
+#include "libdist/update_loops.h"
+#include "libdist/update_rule.h"
+
+namespace dist {
+
+class Device;
+
+/// A queue of work in order. Of the device that made it; with CUDA `handle` is a cudaStream_t, and
+/// the default-constructed one is CUDA's default stream.
+struct Stream {
+  void* handle = nullptr;
+};
+
+/// A mark in a stream; with CUDA a cudaEvent_t.
+struct Event {
+  void* handle = nullptr;
+};
+
+enum class StreamPriority : std::uint8_t { normal, high };
+
+/// Where memory that a Device hands out lies.
+enum class MemoryKind : std::uint8_t {
+  device,  ///< on the GPU; the host cannot touch it
+  pinned,  ///< on the host, page-locked: the GPU can reach it, and copies do not stage
+};
+
+/// Memory of a device, or attached from another process. Movable, and it stays where it is when
+/// moved; the device outlives it. Zeroed when allocated.
+class DeviceMemory {
+ public:
+  DeviceMemory() = default;
+  DeviceMemory(Device* device, std::span<std::byte> bytes, MemoryKind kind, bool attached)
+      : device_(device), bytes_(bytes), kind_(kind), attached_(attached) {}
+  DeviceMemory(DeviceMemory&& other) noexcept { swap(other); }
+  DeviceMemory& operator=(DeviceMemory&& other) noexcept {
+    DeviceMemory moved(std::move(other));
+    swap(moved);
+    return *this;
+  }
+  ~DeviceMemory();
+
+  std::span<std::byte> bytes() const { return bytes_; }
+  MemoryKind kind() const { return kind_; }
+
+ private:
+  void swap(DeviceMemory& other) noexcept {
+    std::swap(device_, other.device_);
+    std::swap(bytes_, other.bytes_);
+    std::swap(kind_, other.kind_);
+    std::swap(attached_, other.attached_);
+  }
+
+  Device* device_ = nullptr;
+  std::span<std::byte> bytes_;
+  MemoryKind kind_ = MemoryKind::device;
+  bool attached_ = false;
+};
+
+/// Where another process of the host finds device memory as long as its owner holds it. Plain data,
+/// to be sent between ranks.
+struct DeviceAddress {
+  std::array<std::byte, 64> handle{};
+  std::uint64_t process = 0;  ///< pid: within a process the memory is reached as it is
+  std::uint64_t pointer = 0;  ///< there
+  std::uint64_t bytes = 0;
+};
+
+/// A rank may hold one for each GPU it uses; several ranks may use the same GPU.
+class Device {
+ public:
+  virtual ~Device() = default;
+  Device() = default;
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+
+  /// For messages and reports: "cuda:0 NVIDIA H200".
+  virtual std::string_view name() const = 0;
+  virtual int index() const = 0;
+
+  /// Names the GPU across processes and hosts, so that ranks see who shares one.
+  virtual std::string_view uuid() const = 0;
+
+  /// At least 256-byte aligned and zeroed. Error: resource.
+  virtual Result<DeviceMemory> allocate(Bytes bytes, MemoryKind kind) = 0;
+
+  /// Lets other processes of the host reach memory of allocate(device). Error: unavailable.
+  virtual Result<DeviceAddress> address(const DeviceMemory& memory) = 0;
+  /// Error: unavailable, where this process cannot reach it.
+  virtual Result<DeviceMemory> attach(const DeviceAddress& address) = 0;
+
+  /// Streams live as long as the device. Error: resource.
+  virtual Result<Stream> make_stream(StreamPriority priority) = 0;
+
+  /// A mark from the pool; give it back with release_event() when it has passed or no one asks any
+  /// more. Error: resource.
+  virtual Result<Event> record(Stream stream) = 0;
+  virtual void release_event(Event event) = 0;
+  /// True once all work before the mark has ended. Errors of the device show here.
+  virtual Result<bool> passed(Event event) = 0;
+  /// Work that is enqueued on `stream` from now on comes after the mark.
+  virtual Status wait(Stream stream, Event event) = 0;
+  /// Blocks the calling thread until the stream is empty; not used within a step.
+  virtual Status synchronize(Stream stream) = 0;
+
+  /// Any kinds of memory, equal sizes; host memory should be pinned.
+  virtual Status copy(Stream stream, std::span<std::byte> to, std::span<const std::byte> from) = 0;
+  virtual Status zero(Stream stream, std::span<std::byte> bytes) = 0;
+
+  /// As reduce_in_order() in memory/reduce.h, bit for bit, for at most kMostDeviceSources sources
+  /// and outs.
+  virtual Status reduce(Stream stream, std::span<const std::span<std::byte>> outs,
+                        std::span<const std::span<const std::byte>> sources, DType dtype,
+                        Reduction reduction) = 0;
+  /// As divide() in memory/reduce.h.
+  virtual Status divide(Stream stream, std::span<std::byte> data, std::uint64_t count,
+                        DType dtype) = 0;
+
+  /// As update_on() in update_loops.h. `scalars` is read when the work happens, from memory that
+  /// the device can reach: who replays a captured step writes new ones before.
+  virtual Status update(Stream stream, const UpdateRule& rule, DType dtype,
+                        std::span<std::byte> parameters,
+                        std::span<const std::span<const std::byte>> gradients,
+                        std::array<std::byte*, kMostStates> states, const UpdateScalars* scalars,
+                        const double* gate = nullptr) = 0;
+
+  /// *total += the sum of squares of `values`, in double, in an order that depends on the size
+  /// alone. `total` is memory that the device can reach.
+  virtual Status add_squares(Stream stream, DType dtype, std::span<const std::byte> values,
+                             double* total) = 0;
+
+  /// Counts in *count the values that are infinite or not a number; for loss scaling.
+  virtual Status count_not_finite(Stream stream, DType dtype, std::span<const std::byte> values,
+                                  std::uint32_t* count) = 0;
+
+  /// out[i] = in[i] * *factor (1 where null), rounded once: between f32, f64, f16 and bf16.
+  virtual Status convert(Stream stream, std::span<std::byte> out, DType out_dtype,
+                         std::span<const std::byte> in, DType in_dtype, const float* factor) = 0;
+
+ private:
+  friend class DeviceMemory;
+  virtual void release(std::span<std::byte> bytes, MemoryKind kind, bool attached) = 0;
+};
+
+inline constexpr std::size_t kMostDeviceSources = 16;
+
+inline DeviceMemory::~DeviceMemory() {
+  if (device_ != nullptr) device_->release(bytes_, kind_, attached_);
+}
+
+/// Whether this build has CUDA, and this machine a GPU that it can use; the reason where not.
+Status device_available();
+
+/// GPUs of this process that can be used; 0 where there are none.
+int device_count();
+
+/// Error: unavailable, where the build has no CUDA, the driver is missing or too old, or there is
+/// no GPU of this index.
+Result<std::unique_ptr<Device>> open_device(int index);
+
+}  // namespace dist
