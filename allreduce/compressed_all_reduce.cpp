@@ -16,8 +16,8 @@ namespace {
 class CompressedAllReduce final : public Task {
  public:
   CompressedAllReduce(AllReduceOptions options, Compressor& compressor, LostInRounding lost,
-                      CompressionAccount& account)
-      : options_(std::move(options)), compressor_(compressor), lost_(lost), account_(account) {
+                      Bytes& saved)
+      : options_(std::move(options)), compressor_(compressor), lost_(lost), saved_(saved) {
     DIST_ASSERT(options_.reduction == Reduction::sum, "what is compressed is summed");
   }
 
@@ -57,19 +57,6 @@ class CompressedAllReduce final : public Task {
     std::vector<std::byte> bytes;  // encoded
   };
 
-  // Adds the time of a scope to the account.
-  class Timed {
-   public:
-    explicit Timed(CompressionAccount& account) : account_(account) {}
-    ~Timed() { account_.time += Clock::now() - begin_; }
-    Timed(const Timed&) = delete;
-    Timed& operator=(const Timed&) = delete;
-
-   private:
-    CompressionAccount& account_;
-    const TimePoint begin_ = Clock::now();
-  };
-
   Range chunk(Rank rank) const {
     const auto elems = options_.data.size() / size_of(options_.dtype);
     return chunk_range({0, elems}, options_.ranks, rank);
@@ -91,7 +78,7 @@ class CompressedAllReduce final : public Task {
   }
 
   void send(Transport& transport, Rank to, std::vector<std::byte> encoded, Bytes plain) {
-    account_.saved += plain - std::min(plain, Bytes(encoded.size()));
+    saved_ += plain - std::min(plain, Bytes(encoded.size()));
     Flight flight{{}, to, std::move(encoded)};
     flight.operation = transport.send(peer(to), options_.channel, flight.bytes);
     sends_.push_back(std::move(flight));
@@ -120,7 +107,6 @@ class CompressedAllReduce final : public Task {
     phase_ = Phase::sums;
     const Range own = chunk(options_.rank);
     if (!own.empty()) {
-      const Timed timed(account_);
       std::vector<std::byte> decoded(bytes(own).size());
       for (const Flight& arrived : arrived_) {
         DIST_TRY_BECAUSE(compressor_.decode(arrived.bytes, decoded),
@@ -133,12 +119,10 @@ class CompressedAllReduce final : public Task {
     if (own.empty()) return {};
     const auto encoded = encode(own, lost_.sums);
     for_each_other([&](Rank other) { send(transport, other, encoded, Bytes(bytes(own).size())); });
-    const Timed timed(account_);
     return compressor_.decode(encoded, bytes(own));  // the others have no more
   }
 
   std::vector<std::byte> encode(Range range, std::span<float> lost) {
-    const Timed timed(account_);
     std::vector<std::byte> encoded(compressor_.encoded_bytes(Elems(range.elems())).value);
     compressor_.encode(bytes(range), encoded, part(lost, range));
     return encoded;
@@ -168,7 +152,6 @@ class CompressedAllReduce final : public Task {
         arrived_.push_back(std::move(flight));
         continue;
       }
-      const Timed timed(account_);
       DIST_TRY_BECAUSE(compressor_.decode(flight.bytes, bytes(chunk(flight.rank))),
                        story(flight, "receive from"));
     }
@@ -182,7 +165,7 @@ class CompressedAllReduce final : public Task {
   const AllReduceOptions options_;
   Compressor& compressor_;
   const LostInRounding lost_;
-  CompressionAccount& account_;
+  Bytes& saved_;
   Phase phase_ = Phase::start;
   std::vector<Flight> sends_;
   std::vector<Flight> receives_;
@@ -192,8 +175,8 @@ class CompressedAllReduce final : public Task {
 }  // namespace
 
 std::unique_ptr<Task> make_compressed_all_reduce(AllReduceOptions options, Compressor& compressor,
-                                                 LostInRounding lost, CompressionAccount& account) {
-  return std::make_unique<CompressedAllReduce>(std::move(options), compressor, lost, account);
+                                                 LostInRounding lost, Bytes& saved) {
+  return std::make_unique<CompressedAllReduce>(std::move(options), compressor, lost, saved);
 }
 
 }  // namespace dist::allreduce

@@ -20,16 +20,11 @@ struct LostInRounding {
   std::span<float> sums;       ///< of the sums it owns
 };
 
-/// What compression did in one task; read it when the task has ended.
-struct CompressionAccount {
-  Bytes saved;       ///< payload that this rank did not have to send
-  Duration time{0};  ///< in encoding, decoding and adding
-};
-
 /// Sums over all ranks; every rank gets the same bits, and the same on every run. `compressor` and
-/// `account` belong to the task while it runs and outlive it. options.segment_bytes and reduction
-/// are not used: a chunk is one message, and the sum is the only reduction.
+/// `saved` belong to the task while it runs and outlive it; to `saved` it adds the payload that
+/// this rank did not have to send. options.segment_bytes and reduction are not used: a chunk is one
+/// message, and the sum is the only reduction.
 std::unique_ptr<Task> make_compressed_all_reduce(AllReduceOptions options, Compressor& compressor,
-                                                 LostInRounding lost, CompressionAccount& account);
+                                                 LostInRounding lost, Bytes& saved);
 
 }  // namespace dist::allreduce

@@ -4,6 +4,7 @@
 // parameters. Where the update needs norms, all sums come first.
 #include <fmt/format.h>
 
+#include <utility>
 #include <vector>
 
 #include "allreduce/all_reduce.h"
@@ -13,6 +14,7 @@
 #include "allreduce/executor.h"
 #include "allreduce/ring_plan.h"
 #include "allreduce/step_tasks.h"
+#include "libdist/compress/error_feedback.h"
 
 namespace dist::allreduce {
 namespace {
@@ -29,13 +31,11 @@ class TransportExchange final : public Exchange {
   Status compress() {
     const auto method = compression_named(context_.options.compress);
     DIST_TRY(method);
-    const Arena& arena = context_.arena;
-    compressor_.emplace(*method, context_.options.top_k, arena.dtype());
-    if (!needs_error_feedback(*method)) return {};
-    for (Mapping* memory : {&lost_gradients_, &lost_sums_}) {
-      auto mapped = Mapping::map(bytes_of(arena.elems(), DType::f32), arena.alias_window());
-      DIST_TRY_BECAUSE(mapped, "error feedback of the compression");
-      *memory = *std::move(mapped);
+    compressor_.emplace(*method, context_.options.top_k, context_.arena.dtype());
+    for (ErrorFeedback* feedback : {&lost_gradients_, &lost_sums_}) {
+      auto made = ErrorFeedback::make(*method, context_.arena);
+      DIST_TRY(made);
+      *feedback = *std::move(made);
     }
     return {};
   }
@@ -77,9 +77,10 @@ class TransportExchange final : public Exchange {
     for (std::size_t t = first_gather(); t < tasks_.size(); ++t) DIST_TRY(tasks_.wait(t, report));
     tasks_.leave_out(contributors_.bytes_sent());
     tasks_.finish(report);
-    report->compression_saved += compression_.saved;
-    report->compression += compression_.time;
-    compression_ = {};
+    report->compression_saved += std::exchange(saved_, Bytes());
+    if (compressor_) {
+      report->compression += compressor_->time() - std::exchange(packing_, compressor_->time());
+    }
     settled_.assign(settled_.size(), false);
     squares_.clear();
     if (sharded()) {
@@ -130,19 +131,13 @@ class TransportExchange final : public Exchange {
     if (compressor_ && Bytes(task.data.size()) >= context_.options.compress_at_least) {
       const Range range = context_.buckets[bucket].range;
       return make_compressed_all_reduce(std::move(task), *compressor_,
-                                        {lost(lost_gradients_, range), lost(lost_sums_, range)},
-                                        compression_);
+                                        {lost_gradients_.of(range), lost_sums_.of(range)}, saved_);
     }
     if (sharded()) return ring_half(&ring_reduce_scatter_plan, task);
     if (context_.options.algorithm == "native") {
       return make_native_all_reduce(std::move(task), context_.trace);
     }
     return make_ring_all_reduce(std::move(task), context_.trace);
-  }
-
-  static std::span<float> lost(const Mapping& memory, Range range) {
-    if (memory.bytes().empty()) return {};
-    return {reinterpret_cast<float*>(memory.bytes().data()) + range.begin, range.elems()};
   }
 
   // The norms of all sums, before the first update of the step. Every rank computes the same from
@@ -191,9 +186,10 @@ class TransportExchange final : public Exchange {
   std::vector<double> squares_;  // of this step, where norms are needed
   bool joined_ = false;
   std::optional<Compressor> compressor_;
-  CompressionAccount compression_;  // of this step
-  Mapping lost_gradients_;          // a float an element where there is error feedback
-  Mapping lost_sums_;
+  Bytes saved_;          // by compression, in this step
+  Duration packing_{0};  // the compressor's time up to this step
+  ErrorFeedback lost_gradients_;
+  ErrorFeedback lost_sums_;
   Contributors contributors_;
   StepTasks tasks_;  // last: they use all of the above. One a bucket; sharded one for the norms and
                      // a second one a bucket

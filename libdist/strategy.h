@@ -35,8 +35,7 @@ struct StepReport {
   Bytes memory_saved;  ///< parameters and optimizer state that this rank does without since ranks
                        ///< share or split them, on average over the ranks
   Bytes compression_saved;      ///< payload that this rank did not send since it was compressed
-  Duration compression{0};      ///< in compressing, and in summing what came compressed, beside the
-                                ///< training thread
+  Duration compression{0};      ///< in compressing and decompressing, beside the training thread
   int contributors = 0;         ///< ring: whose mean the step applied; 0: nobody has data any more,
                                 ///< nothing was applied
   std::uint64_t staleness = 0;  ///< async: versions applied between this worker's pull and its push

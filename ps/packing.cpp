@@ -41,16 +41,15 @@ Bytes Packer::payload_bytes(Kind kind, Elems elems) const {
 
 void Packer::pack(Kind kind, std::span<const std::byte> plain, std::span<std::byte> out,
                   std::span<float> error) {
-  const auto begin = Clock::now();
   get(kind).encode(plain, out, error);
-  time_ += Clock::now() - begin;
 }
 
 Status Packer::unpack(Kind kind, std::span<const std::byte> in, std::span<std::byte> plain) {
-  const auto begin = Clock::now();
-  Status outcome = get(kind).decode(in, plain);
-  time_ += Clock::now() - begin;
-  return outcome;
+  return get(kind).decode(in, plain);
+}
+
+Duration Packer::time() const {
+  return (push_ ? push_->time() : Duration(0)) + (pull_ ? pull_->time() : Duration(0));
 }
 
 const Compressor* Packer::find(Kind kind) const {

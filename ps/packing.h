@@ -44,7 +44,7 @@ class Packer {
   Status unpack(Kind kind, std::span<const std::byte> in, std::span<std::byte> plain);
 
   /// Time spent in both.
-  Duration time() const { return time_; }
+  Duration time() const;
 
  private:
   const Compressor* find(Kind kind) const;
@@ -54,7 +54,6 @@ class Packer {
   const Bytes at_least_;
   std::optional<Compressor> push_;
   std::optional<Compressor> pull_;
-  Duration time_{0};
 };
 
 }  // namespace dist::ps

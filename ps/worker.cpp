@@ -64,10 +64,9 @@ Worker::Worker(WorkerOptions options, Arena& arena, Trace& trace, std::shared_pt
 }
 
 Status Worker::prepare() {
-  if (!needs_error_feedback(options_.packing.push)) return {};
-  auto mapped = Mapping::map(bytes_of(arena_.elems(), DType::f32), arena_.alias_window());
-  DIST_TRY_BECAUSE(mapped, "error feedback of the compression");
-  lost_ = *std::move(mapped);
+  auto made = ErrorFeedback::make(options_.packing.push, arena_);
+  DIST_TRY(made);
+  feedback_ = *std::move(made);
   return {};
 }
 
@@ -75,11 +74,7 @@ std::vector<std::byte> Worker::pack(std::uint32_t piece) {
   const Range range = options_.map->pieces[piece].range;
   const auto plain = arena_.gradients(range);
   std::vector<std::byte> packed(packer_.payload_bytes(Kind::push, Elems(range.elems())).value);
-  std::span<float> lost;
-  if (!lost_.bytes().empty()) {
-    lost = {reinterpret_cast<float*>(lost_.bytes().data()) + range.begin, range.elems()};
-  }
-  packer_.pack(Kind::push, plain, packed, lost);
+  packer_.pack(Kind::push, plain, packed, feedback_.of(range));
   if (packed.size() < plain.size()) saved_ += Bytes(plain.size() - packed.size());
   return packed;
 }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "libdist/bucket/arena.h"
+#include "libdist/compress/error_feedback.h"
 #include "libdist/progress.h"
 #include "libdist/trace.h"
 #include "ps/arrivals.h"
@@ -135,7 +136,7 @@ class Worker : public std::enable_shared_from_this<Worker> {
   std::vector<std::unique_ptr<ServerPort>> ports_;
   std::vector<std::uint64_t> versions_;
   Packer packer_;
-  Mapping lost_;  // by compression, to be sent with the next gradient: a float an element
+  ErrorFeedback feedback_;
   Bytes saved_;
   std::uint64_t first_step_ = 0;
   std::vector<bool> initialised_;  // by server

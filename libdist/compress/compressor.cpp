@@ -27,6 +27,20 @@ Compressor::Compressor(Compression method, double top_k, DType dtype)
 
 void Compressor::encode(std::span<const std::byte> values, std::span<std::byte> out,
                         std::span<float> error) {
+  const auto begin = Clock::now();
+  write(values, out, error);
+  time_ += Clock::now() - begin;
+}
+
+Status Compressor::decode(std::span<const std::byte> in, std::span<std::byte> values) {
+  const auto begin = Clock::now();
+  Status outcome = read(in, values);
+  time_ += Clock::now() - begin;
+  return outcome;
+}
+
+void Compressor::write(std::span<const std::byte> values, std::span<std::byte> out,
+                       std::span<float> error) {
   if (dtype_ == DType::f32 && error.empty()) return codec_->encode(typed<float>(values), out);
   const std::size_t elems = values.size() / size_of(dtype_);
   DIST_ASSERT(error.empty() || error.size() == elems, "one error a value");
@@ -45,7 +59,7 @@ void Compressor::encode(std::span<const std::byte> values, std::span<std::byte> 
   for (std::size_t i = 0; i < elems; ++i) error[i] = values_[i] - arrived_[i];
 }
 
-Status Compressor::decode(std::span<const std::byte> in, std::span<std::byte> values) {
+Status Compressor::read(std::span<const std::byte> in, std::span<std::byte> values) {
   if (dtype_ == DType::f32) {
     return codec_->decode(in,
                           {reinterpret_cast<float*>(values.data()), values.size() / sizeof(float)});

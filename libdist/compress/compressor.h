@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A codec for raw elements of an arena, with the memory of what it lost.
+// A codec for raw elements of an arena, and the time it takes.
 #pragma once
 
 #include <memory>
@@ -27,12 +27,19 @@ class Compressor {
   /// The other way. Error: protocol.
   Status decode(std::span<const std::byte> in, std::span<std::byte> values);
 
+  /// Spent in both since it was made.
+  Duration time() const { return time_; }
+
  private:
+  void write(std::span<const std::byte> values, std::span<std::byte> out, std::span<float> error);
+  Status read(std::span<const std::byte> in, std::span<std::byte> values);
+
   const Compression method_;
   const DType dtype_;
   const std::unique_ptr<Codec> codec_;
   std::vector<float> values_;   // on their way
   std::vector<float> arrived_;  // what the other side sees
+  Duration time_{0};
 };
 
 }  // namespace dist

@@ -36,14 +36,14 @@ TEST_CASE("sums that a codec can hold are exact, on every rank, with its bytes")
             std::vector<float> data(elems);
             for (std::size_t i = 0; i < elems; ++i) data[i] = value(method, world.rank(), i);
             Compressor compressor(method, 1, DType::f32);
-            allreduce::CompressionAccount account;
+            Bytes saved;
             allreduce::AllReduceOptions options;
             options.data = std::as_writable_bytes(std::span(data));
             options.rank = world.rank();
             options.ranks = ranks;
             options.label = "test";
             expect_ok(world.progress().run(
-                allreduce::make_compressed_all_reduce(options, compressor, {}, account)));
+                allreduce::make_compressed_all_reduce(options, compressor, {}, saved)));
             for (std::size_t i = 0; i < elems; ++i) {
               float sum = 0;
               for (Rank r = 0; r < ranks; ++r) sum += value(method, r, i);
@@ -51,7 +51,7 @@ TEST_CASE("sums that a codec can hold are exact, on every rank, with its bytes")
             }
             if (ranks > 1 && elems == 1001 && method == Compression::f16) {
               // Half of the 2(N-1)/N that a ring sends.
-              expect(account.saved == world.progress().counters().sent, "bytes saved");
+              expect(saved == world.progress().counters().sent, "bytes saved");
             }
           }));
         }

@@ -62,6 +62,19 @@ TEST_CASE("with error feedback everything arrives in the end") {
   }
 }
 
+TEST_CASE("a compressor keeps the time of both ways") {
+  Compressor compressor(Compression::int8, 1, DType::f32);
+  CHECK(compressor.time() == Duration(0));
+  const std::vector<float> values(100'000, 0.5f);
+  std::vector<std::byte> wire(compressor.encoded_bytes(Elems(values.size())).value);
+  compressor.encode(bytes_of_values(values), wire, {});
+  const Duration encoding = compressor.time();
+  CHECK(encoding > Duration(0));
+  std::vector<float> back(values.size());
+  REQUIRE_OK(compressor.decode(wire, std::as_writable_bytes(std::span(back))));
+  CHECK(compressor.time() > encoding);
+}
+
 TEST_CASE("without it small values never arrive by top-k") {
   Compressor compressor(Compression::top_k, 0.5, DType::f32);
   std::vector<float> error(2, 0);
