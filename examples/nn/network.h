@@ -78,6 +78,10 @@ class Network {
     return forward(batch, mode, [](std::size_t) {});
   }
 
+  /// Of the last forward: the share of the batch whose label was the most probable class (of
+  /// equally probable ones the first). replay: 0.
+  virtual double accuracy() const = 0;
+
   /// After bind(): the next train forward is number `step` (from 0) of its run, so that dropout
   /// draws what it would have drawn there.
   virtual void resume_at(std::uint64_t /*step*/) {}

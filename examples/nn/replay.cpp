@@ -75,6 +75,8 @@ class ReplayNetwork final : public Network {
 
   void initialize(std::uint64_t) override {}
 
+  double accuracy() const override { return 0; }
+
   // A layer that waits for its parameters delays all that follow.
   double forward(const Batch&, Mode, const std::function<void(std::size_t)>& await) override {
     Playback playback;

@@ -151,7 +151,8 @@ class SoftmaxLossOperation : public Operation {
  public:
   using Operation::Operation;
   virtual void set_labels(std::span<const std::int32_t> labels) = 0;
-  virtual double loss() const = 0;  ///< Of the last forward, mean over the batch.
+  virtual double accuracy() const = 0;  ///< See Network::accuracy().
+  virtual double loss() const = 0;      ///< Of the last forward, mean over the batch.
 };
 std::unique_ptr<SoftmaxLossOperation> make_softmax_loss(const Site& site);
 

@@ -147,6 +147,8 @@ class OneDnnNetwork final : public Network {
     return loss_->loss();
   }
 
+  double accuracy() const override { return loss_->accuracy(); }
+
   void backward(const std::function<void(std::size_t)>& ready) override {
     const Threads threads(threads_);
     std::size_t next = 0;

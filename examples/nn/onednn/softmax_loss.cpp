@@ -39,10 +39,14 @@ class Softmax final : public SoftmaxLossOperation {
     labels_.assign(labels.begin(), labels.end());
   }
   double loss() const override { return loss_; }
+  double accuracy() const override {
+    return static_cast<double>(right_) / static_cast<double>(batch_);
+  }
 
   void forward(dnnl::stream& stream, Mode) override {
     run(forward_, stream);
     loss_ = 0;
+    right_ = 0;
     for (std::int64_t n = 0; n < batch_; ++n) {
       loss_ += normalize(probabilities_ + n * classes_, labels_[static_cast<std::size_t>(n)]);
     }
@@ -62,10 +66,12 @@ class Softmax final : public SoftmaxLossOperation {
   }
 
  private:
-  // Logits to probabilities in place; returns the cross-entropy.
-  double normalize(float* x, std::int32_t label) const {
+  // Logits to probabilities in place; returns the cross-entropy. Counts what is right.
+  double normalize(float* x, std::int32_t label) {
     DIST_ASSERT(label >= 0 && label < classes_, "a label outside [0, classes)");
-    const double largest = static_cast<double>(*std::max_element(x, x + classes_));
+    const float* top = std::max_element(x, x + classes_);
+    right_ += top - x == label ? 1 : 0;
+    const double largest = static_cast<double>(*top);
     double sum = 0;
     for (std::int64_t c = 0; c < classes_; ++c)
       sum += std::exp(static_cast<double>(x[c]) - largest);
@@ -80,6 +86,7 @@ class Softmax final : public SoftmaxLossOperation {
   std::int64_t batch_, classes_;
   std::vector<std::int32_t> labels_;
   double loss_ = 0;
+  std::int64_t right_ = 0;
   Kernel to_plain_, from_plain_;
   std::size_t gradient_slot_ = 0;
   bool wanted_ = false;

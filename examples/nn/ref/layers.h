@@ -85,7 +85,8 @@ template <typename T>
 class SoftmaxLossOperation : public Operation<T> {
  public:
   virtual void set_labels(std::span<const std::int32_t> labels) = 0;
-  virtual double loss() const = 0;  ///< Of the last forward, mean over the batch.
+  virtual double loss() const = 0;      ///< Of the last forward, mean over the batch.
+  virtual double accuracy() const = 0;  ///< Likewise; see Network::accuracy().
 };
 template <typename T>
 std::unique_ptr<SoftmaxLossOperation<T>> make_softmax_loss(const Geometry& geometry);

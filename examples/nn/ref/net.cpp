@@ -114,6 +114,8 @@ class RefNetwork final : public Network {
     return loss_->loss();
   }
 
+  double accuracy() const override { return loss_->accuracy(); }
+
   void backward(const std::function<void(std::size_t)>& ready) override {
     for (std::size_t i = graph_.nodes.size() - 1; i > 0; --i) {
       const auto start = dist::Clock::now();

@@ -20,14 +20,20 @@ class Softmax final : public SoftmaxLossOperation<T> {
     labels_.assign(labels.begin(), labels.end());
   }
   double loss() const override { return loss_; }
+  double accuracy() const override {
+    return static_cast<double>(right_) / static_cast<double>(batch_);
+  }
 
   void forward(const Tensors<T>& t, Mode) override {
     loss_ = 0;
+    right_ = 0;
     for (std::int64_t n = 0; n < batch_; ++n) {
       const T* x = t.x[0] + n * classes_;
       const std::int32_t label = labels_[static_cast<std::size_t>(n)];
       DIST_ASSERT(label >= 0 && label < classes_, "a label outside [0, classes)");
-      const double largest = static_cast<double>(*std::max_element(x, x + classes_));
+      const T* top = std::max_element(x, x + classes_);
+      right_ += top - x == label ? 1 : 0;
+      const double largest = static_cast<double>(*top);
       double sum = 0;
       for (std::int64_t c = 0; c < classes_; ++c)
         sum += std::exp(static_cast<double>(x[c]) - largest);
@@ -56,6 +62,7 @@ class Softmax final : public SoftmaxLossOperation<T> {
   std::int64_t batch_, classes_;
   std::vector<std::int32_t> labels_;
   double loss_ = 0;
+  std::int64_t right_ = 0;
 };
 
 }  // namespace

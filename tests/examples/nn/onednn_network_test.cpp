@@ -54,6 +54,7 @@ void check_against_ref(const Graph& graph, std::uint64_t step = 0) {
   for (const Mode mode : {Mode::train, Mode::evaluate, Mode::train}) {
     const double expected = ref->forward(samples.batch(), mode);
     CHECK(onednn->forward(samples.batch(), mode) == dist::test::Approx(expected).epsilon(1e-5));
+    CHECK(onednn->accuracy() == ref->accuracy());
   }
   ref->backward([](std::size_t) {});
   std::size_t next = 0;

@@ -43,6 +43,28 @@ TEST_CASE("a forward pass awaits each parameter once, before it reads it") {
   CHECK(calls == std::vector<int>(replica->parameters().size(), 1));
 }
 
+TEST_CASE("accuracy is the share of labels that were the most probable class") {
+  const Graph graph = small_cnn();
+  const test::Replica replica = test::make_replica("ref", graph, {.batch = 4});
+  replica->initialize(1);
+  const data::Samples samples = samples_for(graph, 4);
+  std::vector<std::int32_t> labels(4, 0);
+  double all = 0;
+  for (std::int32_t label = 0; label < 10; ++label) {
+    labels.assign(4, label);
+    replica->forward({samples.images, labels}, Mode::evaluate);
+    all += replica->accuracy();
+  }
+  CHECK(all == 1);  // each image has one most probable class
+  // All logits equal: the first class is the most probable one.
+  for (std::size_t p = 0; p < replica->parameters().size(); ++p) {
+    replica->set_plain_parameter(p, std::vector<double>(replica->plain_parameter(p).size(), 0));
+  }
+  labels = {0, 1, 0, 2};
+  replica->forward({samples.images, labels}, Mode::evaluate);
+  CHECK(replica->accuracy() == 0.5);
+}
+
 TEST_CASE("ready is called once a parameter, ascending, with the final gradient") {
   const Graph graph = small_cnn();
   const test::Replica replica = test::make_replica("ref", graph, {.batch = 4});
