@@ -9,6 +9,7 @@
 #include <cmath>
 
 #include "libdist/check.h"
+#include "libdist/clip.h"
 #include "libdist/memory/reduce.h"
 #include "libdist/update_loops.h"
 
@@ -16,8 +17,6 @@ namespace dist {
 namespace {
 
 constexpr std::size_t kBlockBytes = 4096;
-// So that a gradient of zeros is not divided by 0; PyTorch's value.
-constexpr double kClipEpsilon = 1e-6;
 
 bool scales_by_parameter(const UpdateRule& rule) { return std::holds_alternative<Lars>(rule); }
 
@@ -141,7 +140,7 @@ double Updater::scale_of(const UpdateStep& step) const {
   double squares = 0;
   for (std::size_t p = 0; p < parameter_count_; ++p) squares += step.squares[p];
   const double norm = std::sqrt(squares) * step.gradient_scale;
-  return step.gradient_scale * std::min(1.0, update_.clip_norm / (norm + kClipEpsilon));
+  return step.gradient_scale * clip_factor(update_.clip_norm, norm);
 }
 
 // The ratio r of Lars.

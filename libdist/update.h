@@ -32,8 +32,8 @@ struct Update {
   /// gradient by itself counts one a worker and step.
   Schedule schedule{};
   /// Off at 0. Otherwise the mean gradient of all parameters, taken as one vector, is multiplied by
-  /// min(1, clip_norm / (its norm + 1e-6)): Pascanu et al. 2013, algorithm 1, as PyTorch's
-  /// clip_grad_norm_. Weight decay comes after it.
+  /// clip_factor() of its norm, see libdist/clip.h; of async-ps each worker's own gradient is.
+  /// Weight decay comes after it.
   double clip_norm = 0;
 };
 

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+// Clipping by norm: a gradient that is too long, as one vector, is made shorter.
+#pragma once
+
+#include <cstddef>
+#include <span>
+
+#include "libdist/types.h"
+
+namespace dist {
+
+/// min(1, clip_norm / (norm + 1e-6)), by which a gradient is multiplied: Pascanu et al. 2013,
+/// algorithm 1, as PyTorch's clip_grad_norm_. 1 where clip_norm is 0: off.
+double clip_factor(double clip_norm, double norm);
+
+/// Clips raw bytes of `dtype` (f32 or f64), all of a gradient, where they lie.
+void clip(std::span<std::byte> gradient, DType dtype, double clip_norm);
+
+}  // namespace dist
