@@ -45,6 +45,7 @@ Server::Server(ServerOptions options, Arena& arena, std::unique_ptr<Store> store
                 options_.roles.workers, arena.alias_window()}),
       store_(std::move(store)),
       pool_(*store_, options_.threads),
+      norms_(options_.roles, *options_.map, options_.server),
       replies_in_place_(store_->pieces(), 0),
       next_check_(Clock::now()),
       report_(store_->report()) {
@@ -145,6 +146,7 @@ Status Server::serve(Transport& transport, bool* moved) {
                                        options_.roles.worker_rank(peer.worker), peer.step));
   }
   *moved |= update(transport);
+  DIST_TRY(update_by_norms(transport, moved));
   DIST_TRY(check_company());
   if (options_.membership.elastic) DIST_TRY(watch_servers(transport));
   return check_overdue(transport);
@@ -372,6 +374,22 @@ bool Server::update(Transport& transport) {
     moved = true;
   }
   return moved;
+}
+
+// The sums of a step wait here until the squares of all servers' sums are known.
+Status Server::update_by_norms(Transport& transport, bool* moved) {
+  if (!norms_.under_way()) {
+    if (!store_->sums_complete()) return {};
+    norms_.begin(transport, store_->policy(0).version() - 1, store_->squares());
+    *moved = true;
+  }
+  const auto squares = norms_.advance(transport, &lost_server_);
+  DIST_TRY(squares);
+  if (!squares->has_value()) return {};
+  for (auto& half : store_->take_updates_by_norms(**squares))
+    pool_.start(std::move(half), transport);
+  *moved = true;
+  return {};
 }
 
 // A checkpoint is a copy of what stands still: the next updates wait for those that are computed.

@@ -21,6 +21,7 @@
 #include "ps/host_memory.h"
 #include "ps/link.h"
 #include "ps/message.h"
+#include "ps/norm_sum.h"
 #include "ps/packing.h"
 #include "ps/shard.h"
 #include "ps/staging.h"
@@ -162,6 +163,7 @@ class Server {
   void enqueue_ready(std::size_t at);
   void enqueue_all_ready();
   bool update(Transport& transport);
+  Status update_by_norms(Transport& transport, bool* moved);
   void save_if_asked();
   Status answer(Transport& transport, Peer& peer, bool* moved);
   void publish_report();
@@ -189,6 +191,7 @@ class Server {
 
   // server_failure.cpp
   Status check_overdue(Transport& transport);
+  Status check_norms_overdue() const;
   Status overdue(Transport& transport, const std::vector<int>& missing, Duration waited,
                  const std::string& what);
   std::vector<int> held_up_by(const Peer& peer) const;
@@ -217,6 +220,7 @@ class Server {
   bool leaving_ = false;
   UpdatePool pool_;
   std::set<std::size_t> ready_;                // pieces whose update may be applied
+  NormSum norms_;                              // where an update needs them
   std::vector<std::size_t> replies_in_place_;  // by piece: sends that read its parameters
   std::uint64_t changes_ = 1;                  // grows when a pull may have become answerable
   TimePoint next_check_;

@@ -11,6 +11,8 @@ namespace dist::ps {
 namespace {
 
 constexpr Duration kCheckInterval = std::chrono::milliseconds(50);
+// Another server that waits for a worker knows whom to blame.
+constexpr Duration kOtherSpeaksFirst = std::chrono::seconds(1);
 // After a failure: long enough for the other ranks to see by themselves who is gone, before they
 // see this rank go; and the most it waits for its last words to leave.
 constexpr Duration kLinger = std::chrono::milliseconds(250);
@@ -33,6 +35,7 @@ Status Server::check_overdue(Transport& transport) {
   const auto now = Clock::now();
   if (now < next_check_) return {};
   next_check_ = now + kCheckInterval;
+  if (norms_.under_way()) return check_norms_overdue();
   for (std::size_t at = 0; at < store_->pieces(); ++at) {
     const auto since = store_->waiting_since(at);
     if (!since || now - *since < options_.timeout) continue;
@@ -48,6 +51,15 @@ Status Server::check_overdue(Transport& transport) {
                      fmt::format("pull by worker {}, step {}", peer.worker, peer.pull->step)));
   }
   return {};
+}
+
+// Then no worker holds anybody back.
+Status Server::check_norms_overdue() const {
+  const auto waited = Clock::now() - norms_.since();
+  if (waited < options_.timeout + kOtherSpeaksFirst) return {};
+  return Status::timed_out(
+      fmt::format("norms of step {} -> another server (rank {}) missing for {:.1f} s",
+                  store_->policy(0).version() - 1, *norms_.missing(), seconds(waited)));
 }
 
 // Why a pull is not answered.

@@ -125,7 +125,9 @@ Store::Update Store::take_update(std::size_t at) {
 void Store::run(const Update& update) {
   const auto begin = Clock::now();
   const std::size_t at = update.at;
-  if (update.workers.size() == 1 && !updater_.needs_norms()) {
+  if (update.summands != 0) {
+    update_by_norms(update);
+  } else if (update.workers.size() == 1 && !updater_.needs_norms()) {
     update_from_one(update);
   } else {
     const Range bucket = options_.map->buckets[piece(at).bucket].range;
@@ -141,7 +143,7 @@ void Store::run(const Update& update) {
   const bool several = update.workers.size() > 1;
   trace_.record(several ? Activity::reduce : Activity::update,
                 several ? "sum and update" : "update", begin, Clock::now(),
-                Bytes(parameters(at).size() * update.workers.size()));
+                Bytes(parameters(at).size() * std::max<std::size_t>(update.workers.size(), 1)));
 }
 
 void Store::finish(const Update& update) {
@@ -155,31 +157,42 @@ void Store::finish(const Update& update) {
     note_step(worker, from.staleness);
   }
   entry.waiting_since = Clock::now();
-  if (!updater_.needs_norms()) {
-    entry.busy = false;
-    return;
-  }
-  entry.summands = update.workers.size();
-  const auto all = std::all_of(entries_.begin(), entries_.end(),
-                               [](const Entry& other) { return other.summands != 0; });
-  if (all) update_by_norms();
+  entry.busy = updater_.needs_norms() && update.summands == 0;
+  if (entry.busy) entry.summands = update.workers.size();
 }
 
-// Nobody has pushed anything since the first of these sums: pulls wait until all pieces are
-// updated.
-void Store::update_by_norms() {
+bool Store::sums_complete() const {
+  return !entries_.empty() && std::all_of(entries_.begin(), entries_.end(),
+                                          [](const Entry& entry) { return entry.summands != 0; });
+}
+
+std::vector<double> Store::squares() const {
   std::vector<double> squares(updater_.square_count(), 0);
   for (std::size_t at = 0; at < entries_.size(); ++at) {
     updater_.add_squares(parameters(at), shard_bytes(sums_, at), piece(at).local.begin, squares);
   }
+  return squares;
+}
+
+// Nobody has pushed anything since the first of these sums: pulls wait until all pieces are
+// updated.
+std::vector<Store::Update> Store::take_updates_by_norms(std::vector<double> squares) {
+  DIST_ASSERT(sums_complete(), "norms are of whole steps");
+  squares_ = std::move(squares);
+  std::vector<Update> updates;
   for (std::size_t at = 0; at < entries_.size(); ++at) {
-    Entry& entry = entries_[at];
-    updater_.apply(
-        parameters(at), shard_bytes(sums_, at), piece(at).local.begin,
-        {1.0 / static_cast<double>(entry.summands), entry.policy.version() - 1, squares});
-    entry.summands = 0;
-    entry.busy = false;
+    updates.push_back({.at = at,
+                       .version = entries_[at].policy.version() - 1,
+                       .workers = {},
+                       .gradients = {},
+                       .summands = std::exchange(entries_[at].summands, 0)});
   }
+  return updates;
+}
+
+void Store::update_by_norms(const Update& update) {
+  updater_.apply(parameters(update.at), shard_bytes(sums_, update.at), piece(update.at).local.begin,
+                 {1.0 / static_cast<double>(update.summands), update.version, squares_});
 }
 
 void Store::update_from_one(const Update& update) {

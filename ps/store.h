@@ -70,6 +70,7 @@ class Store {
     std::vector<int> workers;                           ///< ascending
     std::vector<std::span<const std::byte>> gradients;  ///< theirs
     std::uint64_t age = 0;                              ///< staleness of a single one
+    std::size_t summands = 0;  ///< not 0: second half of an update by norms, the mean of so many
   };
 
   /// Takes the next update of a piece, which is busy until finish(). Only when the policy says
@@ -81,9 +82,17 @@ class Store {
   /// norms it keeps the sums instead.
   void run(const Update& update);
 
-  /// The update is in the parameters: gives its memory back. Where the update needs norms the piece
-  /// stays busy, and the call for the last piece of the step updates them all.
+  /// The update is in the parameters: gives its memory back. Where the update needs norms that was
+  /// its first half: the piece stays busy until the second one.
   void finish(const Update& update);
+
+  /// Where the update needs norms: whether the sums of all pieces of the step are there, and their
+  /// squares (Updater::add_squares()).
+  bool sums_complete() const;
+  std::vector<double> squares() const;
+
+  /// Then the second halves, one a piece, by the squares of all servers' sums together.
+  std::vector<Update> take_updates_by_norms(std::vector<double> squares);
 
   /// All three.
   void apply(std::size_t at);
@@ -136,7 +145,7 @@ class Store {
     TimePoint waiting_since;
     bool initialised = false;
     bool busy = false;
-    std::size_t summands = 0;  // where norms are needed: of the sum that waits for the other pieces
+    std::size_t summands = 0;  // where norms are needed: of the sum that waits for the others
   };
   struct StepStaleness {
     std::uint64_t largest = 0;
@@ -149,7 +158,7 @@ class Store {
   std::span<std::byte> shard_bytes(const Mapping& memory, std::size_t at) const;
   void update_from_one(const Update& update);
   void update_chunk(const Update& update, std::size_t first, Range chunk);
-  void update_by_norms();
+  void update_by_norms(const Update& update);
   void note_step(int worker, std::optional<std::uint64_t> staleness);
   void drop(std::size_t at, int worker);
 
@@ -160,6 +169,7 @@ class Store {
   std::span<std::byte> outside_;  // where they lie instead, if not empty
   std::vector<Mapping> given_;    // by worker: what it was given last; only for delay compensation
   Mapping sums_;                  // like the parameters; only where norms are needed
+  std::vector<double> squares_;   // of all servers, while pieces are updated by them
   std::deque<Entry> entries_;     // entries do not move
   std::vector<StepStaleness> steps_;  // by worker
   std::vector<std::uint64_t> histogram_;

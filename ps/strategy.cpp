@@ -13,6 +13,7 @@
 
 #include "libdist/bucket/bucket.h"
 #include "libdist/check.h"
+#include "libdist/clip.h"
 #include "libdist/hash.h"
 #include "ps/host_memory.h"
 #include "ps/server.h"
@@ -47,24 +48,24 @@ int server_threads(const Options& options) {
   return std::max(cores / std::max(options.local_ranks, 1), 1) - 1;
 }
 
-// A norm over parameters needs their gradients of the same step in one place.
-Status validate(const Update& update, const Rules& rules, const Roles& roles,
-                const Options& options) {
+// The norm is of the mean, which servers know; or of what one worker pushes, which it knows.
+bool worker_clips(const Update& update, const Rules& rules) {
+  return update.clip_norm > 0 && !rules.together();
+}
+
+// A norm over parameters needs all pieces of them in one step, of the same workers.
+Status validate(const Update& update, const Rules& rules, const Options& options) {
   DIST_TRY(dist::validate(update));
-  if (!needs_norms(update)) return {};
-  const auto* const what = update.clip_norm > 0 ? "clip_norm" : "optimizer lars";
+  Update at_server = update;
+  if (worker_clips(update, rules)) at_server.clip_norm = 0;
   const bool members_change = options.elastic || options.drops_lost_workers();
-  if (!rules.together() || rules.may_drop() || members_change) {
-    return Status::invalid_argument(fmt::format(
-        "{} needs the norm of whole gradients, and here the pieces of one are applied or dropped "
-        "one by one; choose staleness 0 without backup workers or a changing membership, or ring",
-        what));
+  if (!needs_norms(at_server) || (rules.together() && !rules.may_drop() && !members_change)) {
+    return {};
   }
-  if (roles.servers == 1) return {};
   return Status::invalid_argument(fmt::format(
-      "{} needs the norm of whole gradients, and {} servers have a part each; choose servers=1, or "
-      "ring",
-      what, roles.servers));
+      "{} needs the norm of whole gradients, and here the pieces of one are applied or dropped one "
+      "by one; choose staleness 0 without backup workers or a changing membership, or ring",
+      at_server.clip_norm > 0 ? "clip_norm" : "optimizer lars"));
 }
 
 class ParameterServer final : public Strategy {
@@ -95,6 +96,7 @@ class ParameterServer final : public Strategy {
     DIST_TRY(packing);
     packs_ = packing->push != Compression::none || packing->pull != Compression::none;
     const auto hash = hash_ = layout_hash(arena_, *map_, roles_, rules_, *packing, update);
+    if (worker_clips(update, rules_)) clip_norm_ = std::exchange(update.clip_norm, 0);
     if (const int server = roles_.server_of(rank_); server >= 0) {
       ServerOptions chosen;
       chosen.roles = roles_;
@@ -149,9 +151,7 @@ class ParameterServer final : public Strategy {
     DIST_ASSERT(worker_ && begun_, "ready() needs a worker that has begun");
     DIST_ASSERT(!pull_, "ready() after await() needs a finish_step() before it");
     tracker_.ready(index);
-    while (const auto bucket = tracker_.next_full()) {
-      pushes_.push_back(progress_.submit(worker_->make_push(*bucket, step_)));
-    }
+    if (clip_norm_ == 0) push_full_buckets();
   }
 
   Status await(std::size_t index) override {
@@ -280,10 +280,20 @@ class ParameterServer final : public Strategy {
     return bytes_of(read, arena_.dtype()) + (placed - std::exchange(bytes_placed_, placed));
   }
 
+  void push_full_buckets() {
+    while (const auto bucket = tracker_.next_full()) {
+      pushes_.push_back(progress_.submit(worker_->make_push(*bucket, step_)));
+    }
+  }
+
   // Only now: the backward pass has read the parameters for the last time.
   void start_pull() {
     if (pull_) return;
     DIST_ASSERT(worker_ && begun_, "a step needs a worker that has begun");
+    if (clip_norm_ != 0) {
+      clip(arena_.gradients({0, arena_.elems().value}), arena_.dtype(), clip_norm_);
+      push_full_buckets();
+    }
     DIST_ASSERT(tracker_.step_complete(), "the step ended before every parameter was ready");
     arrivals_->begin_step();
     pull_ = progress_.submit(worker_->make_pull(step_ + 1, arrivals_));
@@ -347,6 +357,7 @@ class ParameterServer final : public Strategy {
   BucketTracker tracker_;
   std::uint64_t hash_ = 0;
   bool packs_ = false;                // something of what travels is compressed
+  double clip_norm_ = 0;              // not 0: of this worker's gradient, before it is pushed
   std::unique_ptr<HostMemory> host_;  // before who uses it
   std::shared_ptr<Server> server_;
   std::shared_ptr<Worker> worker_;
@@ -396,7 +407,7 @@ Result<std::unique_ptr<Strategy>> make_strategy(Mode mode, World& world, Arena& 
   DIST_TRY_BECAUSE(roles, rules.strategy_name);
   DIST_TRY_BECAUSE(rules.check(roles->workers, name_of(update.rule), options.deterministic),
                    rules.strategy_name);
-  DIST_TRY_BECAUSE(validate(update, rules, *roles, options), rules.strategy_name);
+  DIST_TRY_BECAUSE(validate(update, rules, options), rules.strategy_name);
   auto map = std::make_shared<const ShardMap>(
       make_shard_map(make_buckets(arena, {options.bucket_bytes, options.first_bucket_bytes}),
                      {.servers = roles->servers, .dtype = arena.dtype()}));

@@ -35,7 +35,8 @@ void add_update_options(CLI::App& app, TrainOptions* o) {
   app.add_option("--weight-decay", o->weight_decay,
                  "Of weights, not of biases, gammas and betas [the optimizer's own: 0, adamw 0.01]")
       ->check(CLI::Range(0.0, 1e9));
-  app.add_option("--clip-norm", o->clip_norm, "Largest norm of the mean gradient; 0: any")
+  app.add_option("--clip-norm", o->clip_norm,
+                 "Largest norm of the mean gradient (async-ps: of each one); 0: any")
       ->check(CLI::Range(0.0, 1e9))
       ->capture_default_str();
   app.add_option("--schedule", o->schedule,

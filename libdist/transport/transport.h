@@ -25,7 +25,7 @@ enum class Channel : std::uint8_t {
   collective = 0,  ///< ring and other plans
   to_server = 1,   ///< worker -> parameter server
   to_worker = 2,   ///< parameter server -> worker
-  control = 3,     ///< barriers, start-up checks
+  control = 3,     ///< barriers, start-up checks, servers among themselves
 };
 inline constexpr int kChannels = 4;
 std::string_view name_of(Channel channel);

@@ -303,59 +303,39 @@ std::vector<Update> updates_by_norm() {
   return {clipped, lars, both};
 }
 
-TEST_CASE("clipping and lars take the norms of the whole gradient", "[threads]") {
-  std::vector<Case> cases;
-  for (const Case& chosen : kCases) {
-    if (chosen.name == "ring" || chosen.servers == 1) cases.push_back(chosen);
-  }
-  cases.push_back({"ring", Placement::colocated, 0, "hierarchical", true, false, 2});
-  for (const int ranks : {1, 2, 3, 4}) {
-    for (const Case& chosen : cases) {
-      if (!fits(chosen, ranks) || (chosen.ranks_per_host > 0 && ranks != 4)) continue;
-      INFO(describe(chosen, "shm", ranks));
-      for (const Update& update : updates_by_norm()) {
-        std::vector<std::vector<double>> last(static_cast<std::size_t>(ranks));
-        REQUIRE_NOTHROW(test::run_ranks(
-            "shm", ranks,
-            [&](World& world) {
-              last[static_cast<std::size_t>(world.rank())] = train<double>(
-                  world, chosen.name, update, Values::uneven, parameter_list(DType::f64));
-            },
-            options_for(chosen)));
-        for (const auto& parameters : last) {
-          REQUIRE((parameters.empty() || parameters == last.front()));
-        }
-      }
+// One parameter is large enough to be split over servers.
+void take_norms(const Case& chosen, const std::string& transport, int workers) {
+  const int ranks = chosen.placement == Placement::dedicated ? workers + chosen.servers : workers;
+  if (!fits(chosen, ranks) || (chosen.ranks_per_host > 0 && ranks != 4)) return;
+  INFO(describe(chosen, transport, ranks));
+  auto list = parameter_list(DType::f64);
+  list[4].elements = Elems(9001);
+  for (const Update& update : updates_by_norm()) {
+    std::vector<std::vector<double>> last(static_cast<std::size_t>(ranks));
+    REQUIRE_NOTHROW(test::run_ranks(
+        transport, ranks,
+        [&](World& world) {
+          last[static_cast<std::size_t>(world.rank())] =
+              train<double>(world, chosen.name, update, Values::uneven, list);
+        },
+        options_for(chosen)));
+    for (const auto& parameters : last) {
+      REQUIRE((parameters.empty() || parameters == last.front()));
     }
   }
 }
 
-TEST_CASE("norms that no server could take are refused", "[threads]") {
-  const auto refusal = [](const Case& chosen, const Update& update, std::uint64_t staleness = 0) {
-    auto options = options_for(chosen);
-    options.staleness = staleness;
-    std::string message;
-    test::run_ranks(
-        "shm", 2,
-        [&](World& world) {
-          auto arena = Arena::create(parameter_list(DType::f32)).value();
-          const auto made = make_strategy(chosen.name, world, arena, update);
-          expect(!made.ok() && made.status().code() == ErrorCode::invalid_argument, "refused");
-          if (world.rank() == 0) message = made.status().message();
-        },
-        options);
-    return message;
-  };
-  Update clipped = Sgd{};
-  clipped.clip_norm = 1;
-  CHECK(refusal({"sync-ps", Placement::colocated, 2}, clipped) ==
-        "sync-ps -> clip_norm needs the norm of whole gradients, and 2 servers have a part each; "
-        "choose servers=1, or ring");
-  CHECK(refusal({"async-ps", Placement::colocated, 1}, Lars{}, 4) ==
-        "async-ps -> optimizer lars needs the norm of whole gradients, and here the pieces of one "
-        "are "
-        "applied or dropped one by one; choose staleness 0 without backup workers or "
-        "a changing membership, or ring");
+TEST_CASE("clipping and lars take the norms of the whole gradient", "[threads]") {
+  auto cases = kCases;
+  cases.push_back({"ring", Placement::colocated, 0, "hierarchical", true, false, 2});
+  cases.push_back({"sync-ps", Placement::colocated, 2});
+  cases.push_back({"sync-ps", Placement::colocated, 3, "ring", false});
+  cases.push_back({"sync-ps", Placement::dedicated, 3});
+  for (const int workers : {1, 2, 3, 4}) {
+    for (const Case& chosen : cases) take_norms(chosen, "shm", workers);
+  }
+  take_norms({"sync-ps"}, "tcp", 3);
+  take_norms({"sync-ps", Placement::dedicated, 2}, "tcp", 3);
 }
 
 TEST_CASE("one rank is the strategy none", "[threads]") {

@@ -23,7 +23,8 @@ struct Shape {
   int servers;
   Placement placement;
   Rules rules;
-  Bytes staging;  // of a worker at a server; none: one buffer, the most waiting
+  Bytes staging;       // of a worker at a server; none: one buffer, the most waiting
+  bool norms = false;  // servers need those of each other, which change nothing here
 
   Roles roles() const { return {workers, servers, placement}; }
   int ranks() const { return placement == Placement::colocated ? workers : workers + servers; }
@@ -39,11 +40,13 @@ class OneRank {
       : rank_(rank), transport_(transport), map_(std::move(map)) {
     const auto roles = shape.roles();
     if (roles.server_of(rank) >= 0) {
+      Update update = Sgd{.learning_rate = -1};
+      if (shape.norms) update.clip_norm = 1e30;
       ServerOptions options{.roles = roles,
                             .server = roles.server_of(rank),
                             .map = map_,
                             .rules = shape.rules,
-                            .update = Sgd{.learning_rate = -1},
+                            .update = std::move(update),
                             .staging_per_worker = shape.staging};
       server_ = Server::create(std::move(options), arena_, trace_).value();
       serving_ = Server::make_task(server_);
@@ -217,7 +220,10 @@ TEST_CASE("no order of events loses a gradient, waits for ever or touches memory
                                                                         : " dedicated")
                                   << " servers, seed " << seed);
             // One buffer, or room for pieces that overtake others.
-            run({workers, servers, placement, rules, Bytes(seed < 3 ? 0 : 72)}, seed);
+            const Bytes staging(seed < 3 ? 0 : 72);
+            run({workers, servers, placement, rules, staging}, seed);
+            const bool norms = rules.together() && !rules.may_drop();
+            if (norms) run({workers, servers, placement, rules, staging, true}, seed);
           }
         }
       }

@@ -21,7 +21,7 @@ using test::expect_ok;
 
 constexpr std::uint64_t kHash = 77;
 
-// Two workers on ranks 0 and 1, one server on rank 2; pieces of 8 elements.
+// Two workers on ranks 0 and 1, the server on rank 2, others behind it; pieces of 8 elements.
 struct Setup {
   int workers = 2;
   std::uint64_t pieces = 3;
@@ -31,14 +31,17 @@ struct Setup {
   Bytes staging = 1_MiB;
   bool priority = false;
   int threads = 0;
+  int servers = 1;
+  Update update = Sgd{.learning_rate = -1};
   std::shared_ptr<std::atomic<int>> begun = std::make_shared<std::atomic<int>>(0);
 
-  Roles roles() const { return {workers, 1, Placement::dedicated}; }
+  Roles roles() const { return {workers, servers, Placement::dedicated}; }
   std::uint64_t elems() const { return pieces * piece_elems; }
   Arena arena() const { return Arena::create({{"all", Elems(elems())}}).value(); }
   std::shared_ptr<const ShardMap> map() const {
     return std::make_shared<const ShardMap>(make_shard_map(
-        {{{0, elems()}, 0, 1}}, {.servers = 1, .max_piece = Bytes(piece_elems * sizeof(float))}));
+        {{{0, elems()}, 0, 1}},
+        {.servers = servers, .min_piece = 1_B, .max_piece = Bytes(piece_elems * sizeof(float))}));
   }
 };
 
@@ -50,7 +53,7 @@ Status serve(const Setup& setup, Transport& transport) {
   options.roles = setup.roles();
   options.map = setup.map();
   options.rules = setup.rules;
-  options.update = Sgd{.learning_rate = -1};
+  options.update = setup.update;
   options.layout_hash = kHash;
   options.timeout = setup.timeout;
   options.staging_per_worker = setup.staging;
@@ -178,16 +181,41 @@ class RawWorker {
 // Runs the server against one body a worker; each is gone when its body returns.
 Status run(const Setup& setup, const std::function<void(RawWorker&, int)>& body) {
   Status outcome;
-  test::run_transports("shm", setup.workers + 1, [&](Transport& transport) {
+  std::atomic<bool> served{false};
+  test::run_transports("shm", setup.workers + setup.servers, [&](Transport& transport) {
+    // Another server, which says nothing.
+    while (transport.rank() > setup.workers && !served) {
+      transport.progress(std::chrono::milliseconds(5));
+    }
     if (transport.rank() == setup.workers) {
       outcome = serve(setup, transport);
-      return;
+      served = true;
     }
+    if (transport.rank() >= setup.workers) return;
     RawWorker worker(setup, transport);
     body(worker, transport.rank());
     transport.close(std::chrono::milliseconds(100));
   });
   return outcome;
+}
+
+TEST_CASE("a server whose norms do not come is named, not a worker") {
+  Setup setup;
+  setup.servers = 2;
+  setup.pieces = 2;
+  setup.timeout = std::chrono::milliseconds(200);
+  setup.update.clip_norm = 1;
+  const auto outcome = run(setup, [](RawWorker& worker, int) {
+    worker.begin(1);
+    worker.send_piece(Kind::push, 0, 0, 0, 1);
+    worker.send({.kind = Kind::pull, .step = 1});
+    const auto failed = worker.receive(Kind::failed);
+    expect(failed.worker == kNobody, "no worker is to blame");
+    expect(failed.code == ErrorCode::timed_out, "it took too long");
+  });
+  REQUIRE(outcome.code() == ErrorCode::timed_out);
+  REQUIRE(outcome.message().find("norms of step 0 -> another server (rank 3) missing for 1.2") !=
+          std::string::npos);
 }
 
 TEST_CASE("an honest conversation, message by message") {

@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "libdist/dist.h"
+#include "tests/ps/shape.h"
 #include "tests/support/catch.h"
 #include "tests/support/ranks.h"
 
@@ -22,50 +23,13 @@ namespace {
 using namespace dist;
 using test::expect;
 using test::expect_ok;
-
-struct Shape {
-  int workers = 2;
-  int servers = 0;
-  Placement placement = Placement::colocated;
-
-  int ranks() const {
-    return placement == Placement::colocated ? workers : workers + std::max(servers, 1);
-  }
-  std::string describe() const {
-    return fmt::format("{} workers, {} {} servers", workers, servers,
-                       placement == Placement::colocated ? "colocated" : "dedicated");
-  }
-};
-
-Options options_for(const Shape& shape, std::uint64_t staleness = kUnlimitedStaleness) {
-  Options options;
-  options.servers = shape.servers;
-  options.placement = shape.placement;
-  options.staleness = staleness;
-  options.first_bucket_bytes = 64_KiB;
-  options.bucket_bytes = 256_KiB;
-  options.timeout = std::chrono::seconds(20);
-  return options;
-}
-
-Arena make_arena(const std::vector<std::uint64_t>& sizes) {
-  std::vector<Parameter> list;
-  for (const auto size : sizes) list.push_back({fmt::format("p{}", list.size()), Elems(size)});
-  return Arena::create(std::move(list)).value();
-}
-
-Arena small_arena() { return make_arena({10, 30'000, 1, 70'000, 5'000}); }
-
-void fill_gradients(const Arena& arena, float value) {
-  for (std::size_t p = 0; p < arena.parameter_count(); ++p) {
-    for (float& g : arena.gradient_span<float>(p)) g = value;
-  }
-}
-
-StepReport step(Strategy& strategy, const Arena& arena) {
-  for (std::size_t p = 0; p < arena.parameter_count(); ++p) strategy.ready(p);
-  return strategy.finish_step().value();
-}
+using test::fill_gradients;
+using test::make_arena;
+using test::options_for;
+using test::Shape;
+using test::small_arena;
+using test::step;
+using test::trained;
 
 void expect_all(const Arena& arena, float value) {
   for (std::size_t p = 0; p < arena.parameter_count(); ++p) {
@@ -73,36 +37,6 @@ void expect_all(const Arena& arena, float value) {
       if (v != value) expect(false, fmt::format("{} where {} is due", v, value));
     }
   }
-}
-
-// Trains three steps on numbers whose sum depends on the order; the parameters of worker 0.
-std::vector<std::byte> trained(const std::string& name, const Shape& shape,
-                               std::uint64_t staleness = kUnlimitedStaleness) {
-  std::vector<std::byte> out;
-  test::run_ranks(
-      "shm", shape.ranks(),
-      [&](World& world) {
-        // The third parameter is large enough to be cut into several pieces, over 3 servers too.
-        auto arena = make_arena({10, 30'000, 3'500'001, 70'000});
-        const Momentum rule{.learning_rate = 0.1, .momentum = 0.9, .weight_decay = 1e-3};
-        auto strategy = make_strategy(name, world, arena, rule).value();
-        expect_ok(strategy->begin());
-        std::uint32_t random = 1 + static_cast<std::uint32_t>(world.rank());
-        for (int i = 0; i < 3 && strategy->worker() >= 0; ++i) {
-          for (std::size_t p = 0; p < arena.parameter_count(); ++p) {
-            for (float& g : arena.gradient_span<float>(p)) {
-              random = random * 1664525 + 1013904223;
-              g = static_cast<float>(random >> 16) * (random & 0x8000 ? 1e3f : -1e-3f);
-            }
-          }
-          step(*strategy, arena);
-        }
-        expect_ok(strategy->end());
-        const auto bytes = arena.parameters({0, arena.elems().value});
-        if (strategy->worker() == 0) out.assign(bytes.begin(), bytes.end());
-      },
-      options_for(shape, staleness));
-  return out;
 }
 
 TEST_CASE("synchronous equals the ring to the bit, wherever the servers stand") {
