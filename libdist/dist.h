@@ -26,6 +26,7 @@
 #include "libdist/work.h"
 #include "libdist/world.h"
 
+/// Distributed data-parallel training.
 namespace dist {
 
 /// Version of the library as text, e.g. "0.1.0".

@@ -18,6 +18,7 @@
 
 namespace dist {
 
+/// What a group can do together.
 enum class Collective : std::uint8_t {
   all_reduce,
   reduce_scatter,
@@ -27,6 +28,7 @@ enum class Collective : std::uint8_t {
   barrier,
 };
 
+/// "all-reduce", "barrier", ...
 constexpr std::string_view name_of(Collective collective) {
   constexpr std::array<std::string_view, 6> kNames = {"all-reduce", "reduce-scatter", "all-gather",
                                                       "broadcast",  "reduce",         "barrier"};
@@ -58,7 +60,9 @@ class Group {
  public:
   virtual ~Group() = default;
 
+  /// This member's number in the group.
   virtual Rank rank() const = 0;
+  /// How many members there are.
   virtual int ranks() const = 0;
   /// The number in the world of a member.
   virtual Rank world_rank(Rank member) const = 0;
@@ -107,20 +111,25 @@ class Group {
                         Reduction reduction = Reduction::sum) {
     return start({Collective::all_reduce, data, dtype, reduction, 0});
   }
+  /// As reduce_scatter().
   Work start_reduce_scatter(std::span<std::byte> data, DType dtype,
                             Reduction reduction = Reduction::sum) {
     return start({Collective::reduce_scatter, data, dtype, reduction, 0});
   }
+  /// As all_gather().
   Work start_all_gather(std::span<std::byte> data, DType dtype) {
     return start({Collective::all_gather, data, dtype, Reduction::sum, 0});
   }
+  /// As broadcast().
   Work start_broadcast(std::span<std::byte> data, DType dtype, Rank root = 0) {
     return start({Collective::broadcast, data, dtype, Reduction::sum, root});
   }
+  /// As reduce().
   Work start_reduce(std::span<std::byte> data, DType dtype, Rank root = 0,
                     Reduction reduction = Reduction::sum) {
     return start({Collective::reduce, data, dtype, reduction, root});
   }
+  /// As barrier().
   Work start_barrier() { return start({Collective::barrier, {}, DType::u8, Reduction::sum, 0}); }
 
   /// All of them for ranges of a type that has a DType.
@@ -128,52 +137,64 @@ class Group {
   Status all_reduce(R&& data, Reduction reduction = Reduction::sum) {
     return all_reduce(bytes(data), dtype<R>(), reduction);
   }
+  /// As reduce_scatter() of bytes and a type.
   template <ElementRange R>
   Result<Range> reduce_scatter(R&& data, Reduction reduction = Reduction::sum) {
     return reduce_scatter(bytes(data), dtype<R>(), reduction);
   }
+  /// As all_gather() of bytes and a type.
   template <ElementRange R>
   Status all_gather(R&& data) {
     return all_gather(bytes(data), dtype<R>());
   }
+  /// As broadcast() of bytes and a type.
   template <ElementRange R>
   Status broadcast(R&& data, Rank root = 0) {
     return broadcast(bytes(data), dtype<R>(), root);
   }
+  /// As reduce() of bytes and a type.
   template <ElementRange R>
   Status reduce(R&& data, Rank root = 0, Reduction reduction = Reduction::sum) {
     return reduce(bytes(data), dtype<R>(), root, reduction);
   }
+  /// As start_all_reduce() of bytes and a type.
   template <ElementRange R>
   Work start_all_reduce(R&& data, Reduction reduction = Reduction::sum) {
     return start_all_reduce(bytes(data), dtype<R>(), reduction);
   }
+  /// As start_reduce_scatter() of bytes and a type.
   template <ElementRange R>
   Work start_reduce_scatter(R&& data, Reduction reduction = Reduction::sum) {
     return start_reduce_scatter(bytes(data), dtype<R>(), reduction);
   }
+  /// As start_all_gather() of bytes and a type.
   template <ElementRange R>
   Work start_all_gather(R&& data) {
     return start_all_gather(bytes(data), dtype<R>());
   }
+  /// As start_broadcast() of bytes and a type.
   template <ElementRange R>
   Work start_broadcast(R&& data, Rank root = 0) {
     return start_broadcast(bytes(data), dtype<R>(), root);
   }
+  /// As start_reduce() of bytes and a type.
   template <ElementRange R>
   Work start_reduce(R&& data, Rank root = 0, Reduction reduction = Reduction::sum) {
     return start_reduce(bytes(data), dtype<R>(), root, reduction);
   }
 
  protected:
+  /// One collective, as a member calls it.
   struct Call {
-    Collective collective;
-    std::span<std::byte> data;
-    DType dtype;
-    Reduction reduction;
-    Rank root;
+    Collective collective;      ///< which
+    std::span<std::byte> data;  ///< whole elements; in flight it belongs to the operation
+    DType dtype;                ///< of the data
+    Reduction reduction;        ///< where elements are reduced
+    Rank root;                  ///< of broadcast and reduce
   };
+  /// Blocks until it has ended.
   virtual Status run(const Call& call) = 0;
+  /// Returns at once.
   virtual Work start(const Call& call) = 0;
 
  private:

@@ -9,13 +9,17 @@
 
 namespace dist {
 
+/// How much is said: each level has those before it.
 enum class LogLevel : std::uint8_t { quiet, warning, info };
 
 /// Writes "[rank 3] warning: text" in one write, so that lines of several ranks do not mix.
 class Log {
  public:
+  /// Lines of this rank, up to this level.
   Log(Rank rank, LogLevel level) : rank_(rank), level_(level) {}
+  /// Something is not as it should be, and training goes on. Thread-safe, as info().
   void warning(std::string_view text) const;
+  /// What a user who asks for it may want to know.
   void info(std::string_view text) const;
 
  private:

@@ -17,20 +17,25 @@ namespace dist {
 
 /// Who started this process and told it its rank.
 enum class Launcher : std::uint8_t { none, distrun, open_mpi, slurm };
+/// "none", "distrun", "Open MPI", "Slurm/PMI".
 std::string_view name_of(Launcher launcher);
 
+/// Where parameter servers run: in the processes of workers, or in ranks of their own.
 enum class Placement : std::uint8_t { colocated, dedicated };
 
+/// Options::staleness that never waits.
 inline constexpr std::uint64_t kUnlimitedStaleness = std::numeric_limits<std::uint64_t>::max();
 
+/// The library decides.
 inline constexpr int kAutomatic = -1;
 
+/// One rank's. Of most the value must be the same on every rank; meeting tells where it is not.
 struct Options {
   // Where this process stands; read from the launcher's variables.
-  Launcher launcher = Launcher::none;
-  Rank rank = 0;
-  int ranks = 1;
-  bool one_host = true;   ///< all ranks run on this host
+  Launcher launcher = Launcher::none;  ///< who said so
+  Rank rank = 0;                       ///< this process
+  int ranks = 1;                       ///< of the job
+  bool one_host = true;                ///< all ranks run on this host
   int local_ranks = 1;    ///< how many of them do, this one included; they share its cores
   std::uint64_t job = 0;  ///< the same on all ranks of a job, different between jobs
 
@@ -55,9 +60,9 @@ struct Options {
                                   ///< the place of an earlier one. `distrun --restart` counts
 
   // Exchange.
-  Bytes bucket_bytes = 25_MiB;
-  Bytes first_bucket_bytes = 1_MiB;
-  Bytes segment_bytes = 256_KiB;  ///< what is in flight at once within a ring chunk
+  Bytes bucket_bytes = 25_MiB;  ///< gradients that are exchanged together, at most (or one tensor)
+  Bytes first_bucket_bytes = 1_MiB;  ///< the same of the first: small, so that it starts early
+  Bytes segment_bytes = 256_KiB;     ///< what is in flight at once within a ring chunk
   std::string algorithm =
       "auto";  ///< of the strategy ring: sweep (in the memory of one host),
                ///< hierarchical (in each host, then between hosts), ring (over the
@@ -86,7 +91,8 @@ struct Options {
 
   // Parameter server.
   int servers = 0;  ///< 0 = one a worker where colocated, one where dedicated
-  Placement placement = Placement::colocated;
+  Placement placement =
+      Placement::colocated;  ///< of servers: beside workers, or ranks of their own
   std::uint64_t staleness =
       kUnlimitedStaleness;  ///< async-ps: steps a worker may run ahead of the slowest; 0 = as sync
   bool priority = true;  ///< parameters that the forward pass needs first travel first, both ways
@@ -137,9 +143,10 @@ struct Options {
 
 /// The names Options::set knows, with unit and meaning, for --help texts.
 struct OptionInfo {
-  std::string_view name;
-  std::string_view meaning;
+  std::string_view name;     ///< "bucket-bytes"
+  std::string_view meaning;  ///< one sentence, with unit
 };
+/// All of them.
 std::vector<OptionInfo> option_table();
 
 }  // namespace dist

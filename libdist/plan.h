@@ -20,20 +20,21 @@ enum class Action : std::uint8_t {
 /// One hop of one rank: send a range, receive a range. Both may be empty; empty ranges move no
 /// message.
 struct Round {
-  Rank to = 0;
-  Range send;
-  Rank from = 0;
-  Range receive;
-  Action action = Action::copy;
+  Rank to = 0;                   ///< who receives `send`
+  Range send;                    ///< elements of the collective
+  Rank from = 0;                 ///< who sends `receive`
+  Range receive;                 ///< elements of the collective
+  Action action = Action::copy;  ///< on what was received
 
+  /// Member by member.
   bool operator==(const Round&) const = default;
 };
 
 /// One rank's part of a collective over `elems` elements. Round k + 1 may send what round k
 /// received.
 struct Plan {
-  std::uint64_t elems = 0;
-  std::vector<Round> rounds;
+  std::uint64_t elems = 0;    ///< of the whole
+  std::vector<Round> rounds;  ///< in order
   Range result{};  ///< the elements that hold the collective's result on this rank at the end
 };
 

@@ -56,9 +56,11 @@ class Ticket {
   Status wait() const;
   /// Blocks until the task has ended (true) or `deadline` has passed (false, the task goes on).
   bool wait_until(TimePoint deadline) const;
+  /// Whether the task has ended. Never blocks.
   bool finished() const;
-  /// When the task was first advanced and when it ended; only after finished().
+  /// When the task was first advanced, and when it ended; only after finished().
   TimePoint started() const;
+  /// The second of them.
   TimePoint ended() const;
 
  private:
@@ -67,6 +69,7 @@ class Ticket {
   std::shared_ptr<State> state_;
 };
 
+/// Owns the transport and the progress thread. Neither copied nor moved.
 class Progress {
  public:
   /// Takes the transport over and starts the thread. A task that has not moved for `timeout` fails.
@@ -96,6 +99,7 @@ class Progress {
   /// Payload moved so far. Thread-safe; exact when no task is in flight.
   TransferCounters counters() const;
 
+  /// For its name, ranks and capabilities; whoever drives has the rest.
   const Transport& transport() const { return *transport_; }
 
  private:

@@ -14,6 +14,7 @@
 
 namespace dist {
 
+/// What kind of failure it is.
 enum class ErrorCode {
   ok = 0,
   invalid_argument,  ///< The caller's input is wrong; the message lists what is valid.
@@ -25,24 +26,36 @@ enum class ErrorCode {
   cancelled,         ///< Another failure of this rank ended the operation.
 };
 
+/// "ok", "invalid argument", "timed out", ...
 std::string_view name_of(ErrorCode code);
 
 /// Success, or an error with its story. Cheap when ok (one null pointer). Copyable,
 /// thread-compatible.
 class [[nodiscard]] Status {
  public:
+  /// Success.
   Status() = default;
+  /// A failure and its story; success with ErrorCode::ok.
   Status(ErrorCode code, std::string message);
 
+  /// A failure with ErrorCode::invalid_argument.
   static Status invalid_argument(std::string message);
+  /// A failure with ErrorCode::unavailable.
   static Status unavailable(std::string message);
+  /// A failure with ErrorCode::timed_out.
   static Status timed_out(std::string message);
+  /// A failure with ErrorCode::peer_lost.
   static Status peer_lost(std::string message);
+  /// A failure with ErrorCode::protocol.
   static Status protocol(std::string message);
+  /// A failure with ErrorCode::resource.
   static Status resource(std::string message);
+  /// A failure with ErrorCode::cancelled.
   static Status cancelled(std::string message);
 
+  /// Whether it is success.
   bool ok() const { return state_ == nullptr; }
+  /// ErrorCode::ok for success.
   ErrorCode code() const { return state_ ? state_->code : ErrorCode::ok; }
 
   /// This failure told one storey higher: "clause -> message". Success stays success.
@@ -68,18 +81,27 @@ class [[nodiscard]] Status {
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : value_(std::move(value)) {}         // NOLINT: implicit by design
+  /// Success.
+  Result(T value) : value_(std::move(value)) {}  // NOLINT: implicit by design
+  /// A failure; asserts that it is one.
   Result(Status status) : status_(std::move(status)) {  // NOLINT: implicit by design
     DIST_ASSERT(!status_.ok(), "a Result without a value needs a failure");
   }
 
+  /// Whether there is a value.
   bool ok() const { return value_.has_value(); }
+  /// Why there is none; ok where there is.
   const Status& status() const { return status_; }
 
+  /// The value; asserts that there is one, as all of these.
   T& operator*() & { return get(); }
+  /// The value.
   const T& operator*() const& { return const_cast<Result*>(this)->get(); }
+  /// The value, moved out.
   T&& operator*() && { return std::move(get()); }
+  /// Into the value.
   T* operator->() { return &get(); }
+  /// Into the value.
   const T* operator->() const { return &const_cast<Result*>(this)->get(); }
 
   /// For programs that like exceptions: the value, or throws std::runtime_error.
@@ -87,6 +109,7 @@ class [[nodiscard]] Result {
     status_.value();
     return std::move(get());
   }
+  /// The same where it stays.
   T& value() & {
     status_.value();
     return get();

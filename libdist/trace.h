@@ -11,14 +11,18 @@
 
 namespace dist {
 
+/// What a span was spent with.
 enum class Activity : std::uint8_t { compute, wait, send, receive, reduce, update };
+/// "compute", "wait", ...
 std::string_view name_of(Activity activity);
 
 /// Collects spans. Thread-safe. A disabled trace costs one branch a span.
 class Trace {
  public:
+  /// Of this rank.
   Trace(Rank rank, bool enabled) : rank_(rank), enabled_(enabled) {}
 
+  /// Whether spans are kept.
   bool enabled() const { return enabled_; }
 
   /// One span of the calling thread; `bytes` is shown with it when not zero.
@@ -48,6 +52,7 @@ class Trace {
 /// Records from construction to destruction.
 class TraceScope {
  public:
+  /// `trace` and `name` outlive the scope.
   TraceScope(Trace& trace, Activity activity, std::string_view name, Bytes bytes = {})
       : trace_(trace), activity_(activity), name_(name), bytes_(bytes), begin_(Clock::now()) {}
   ~TraceScope() { trace_.record(activity_, name_, begin_, Clock::now(), bytes_); }

@@ -17,42 +17,57 @@ namespace dist {
 /// Position of a process (or of a thread standing in for one) in its world: 0 .. ranks - 1.
 using Rank = int;
 
+/// The clock of all deadlines and times.
 using Clock = std::chrono::steady_clock;
+/// A moment on it.
 using TimePoint = Clock::time_point;
+/// Nanoseconds.
 using Duration = std::chrono::nanoseconds;
 
 /// A 64-bit count that does not convert silently into a count of something else.
 template <typename Unit>
 struct Count {
-  std::uint64_t value = 0;
+  std::uint64_t value = 0;  ///< the bare number
 
   constexpr Count() = default;
+  /// So many.
   constexpr explicit Count(std::uint64_t v) : value(v) {}
+  /// As numbers.
   constexpr auto operator<=>(const Count&) const = default;
+  /// Wraps around as unsigned numbers do, as all of these.
   constexpr Count& operator+=(Count other) {
     value += other.value;
     return *this;
   }
+  /// The other is not larger.
   constexpr Count& operator-=(Count other) {
     value -= other.value;
     return *this;
   }
+  /// Sum.
   friend constexpr Count operator+(Count a, Count b) { return Count(a.value + b.value); }
+  /// Difference.
   friend constexpr Count operator-(Count a, Count b) { return Count(a.value - b.value); }
+  /// So many of them.
   friend constexpr Count operator*(Count a, std::uint64_t times) { return Count(a.value * times); }
 };
 
+/// A number of bytes.
 using Bytes = Count<struct BytesUnit>;
+/// A number of elements, of whatever type.
 using Elems = Count<struct ElemsUnit>;
 
+/// 1_B: bytes.
 constexpr Bytes operator""_B(unsigned long long v) { return Bytes(v); }
+/// 1_KiB: 1024 bytes.
 constexpr Bytes operator""_KiB(unsigned long long v) { return Bytes(v << 10); }
+/// 1_MiB: 1024 KiB.
 constexpr Bytes operator""_MiB(unsigned long long v) { return Bytes(v << 20); }
 
 /// A 16-bit float as IEEE 754 binary16 has it: 11 bits of precision, largest finite value 65504. A
 /// storage type: arithmetic happens in float.
 struct Half {
-  std::uint16_t bits = 0;
+  std::uint16_t bits = 0;  ///< sign, 5 of the exponent, 10 of the fraction
 
   constexpr Half() = default;
   /// Rounds to nearest, ties to even; beyond the largest value becomes infinity; NaN stays NaN.
@@ -67,7 +82,7 @@ struct Half {
 /// A 16-bit float with the exponent of binary32: the upper half of a float, 8 bits of precision. A
 /// storage type: arithmetic happens in float.
 struct BFloat16 {
-  std::uint16_t bits = 0;
+  std::uint16_t bits = 0;  ///< sign, 8 of the exponent, 7 of the fraction
 
   constexpr BFloat16() = default;
   /// Rounds to nearest, ties to even; beyond the largest value becomes infinity; NaN stays NaN.
@@ -142,13 +157,17 @@ enum class DType : std::uint8_t {
   u64 = 11,
 };
 
+/// How many element types there are.
 inline constexpr std::size_t kDTypes = 12;
 
+/// Bytes of one element.
 constexpr std::uint64_t size_of(DType dtype) {
   constexpr std::array<std::uint8_t, kDTypes> kBytes = {4, 8, 2, 2, 1, 2, 4, 8, 1, 2, 4, 8};
   return kBytes[static_cast<std::size_t>(dtype)];
 }
+/// Bytes of so many elements.
 constexpr Bytes bytes_of(Elems elems, DType dtype) { return Bytes(elems.value * size_of(dtype)); }
+/// "f32", "bf16", "u8", ...
 constexpr std::string_view name_of(DType dtype) {
   constexpr std::array<std::string_view, kDTypes> kNames = {
       "f32", "f64", "f16", "bf16", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64"};
@@ -177,6 +196,7 @@ consteval DType find_dtype() {
 }
 }  // namespace detail
 
+/// The DType of a C++ type.
 template <Element T>
 inline constexpr DType dtype_of = detail::find_dtype<T>();
 
@@ -185,6 +205,7 @@ inline constexpr DType dtype_of = detail::find_dtype<T>();
 /// min and max are NaN where any contribution is.
 enum class Reduction : std::uint8_t { sum = 0, mean = 1, min = 2, max = 3, product = 4 };
 
+/// "sum", "mean", ...
 constexpr std::string_view name_of(Reduction reduction) {
   constexpr std::array<std::string_view, 5> kNames = {"sum", "mean", "min", "max", "product"};
   return kNames[static_cast<std::size_t>(reduction)];
@@ -192,11 +213,14 @@ constexpr std::string_view name_of(Reduction reduction) {
 
 /// A half-open range of elements of an arena (or of whatever the owner names).
 struct Range {
-  std::uint64_t begin = 0;
-  std::uint64_t end = 0;
+  std::uint64_t begin = 0;  ///< the first element
+  std::uint64_t end = 0;    ///< one past the last
 
+  /// How many elements.
   constexpr std::uint64_t elems() const { return end - begin; }
+  /// Whether there is none.
   constexpr bool empty() const { return begin == end; }
+  /// The same two ends.
   constexpr bool operator==(const Range&) const = default;
 };
 

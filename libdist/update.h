@@ -24,10 +24,11 @@ struct UpdateScalars;
 
 /// All that decides about an update. Any rule is one.
 struct Update {
+  /// A rule with a constant learning rate and without clipping.
   template <typename Rule>
   requires std::convertible_to<Rule, UpdateRule> Update(Rule chosen) : rule(std::move(chosen)) {}
 
-  UpdateRule rule;
+  UpdateRule rule;  ///< with its hyper-parameters
   /// Of the rule's learning rate. A step is an update of the element: a server that applies every
   /// gradient by itself counts one a worker and step.
   Schedule schedule{};
@@ -49,13 +50,14 @@ std::string describe(const Update& update);
 
 /// Which parameters an updater's elements belong to.
 struct UpdateLayout {
+  /// Elements of one parameter.
   struct Part {
     std::uint64_t begin = 0;    ///< the first of its elements; it ends where the next one begins
     std::size_t parameter = 0;  ///< in the arena
-    bool decays = true;
+    bool decays = true;         ///< Parameter::decays
   };
 
-  Elems elems;
+  Elems elems;                 ///< of all parts
   std::vector<Part> parts{};   ///< ascending from element 0; none: one parameter
   std::size_t parameters = 1;  ///< in the arena
 };
@@ -97,6 +99,7 @@ class Updater {
                  std::span<const std::span<const std::byte>> gradients, std::uint64_t first,
                  const UpdateStep& step);
 
+  /// That of its update.
   bool needs_norms() const { return dist::needs_norms(update_); }
 
   /// Numbers that add_squares() adds to: 0 where no norm is needed.
@@ -116,8 +119,11 @@ class Updater {
   /// Memory of the state, touched or not.
   Bytes state_bytes() const;
 
+  /// What it applies.
   const Update& update() const { return update_; }
+  /// False with MeanGradient.
   bool updates_parameters() const { return dist::updates_parameters(update_.rule); }
+  /// Of the rule, from the next apply() on.
   void set_learning_rate(double learning_rate);
 
  private:

@@ -26,7 +26,9 @@ class [[nodiscard]] Work {
   /// An operation that never started.
   explicit Work(Status failure) : status_(std::move(failure)) {}
 
+  /// Leaves nothing to wait for there.
   Work(Work&& other) noexcept { take(std::move(other)); }
+  /// Waits for the end of the operation that was here.
   Work& operator=(Work&& other) noexcept;
   ~Work() { settle(); }
 

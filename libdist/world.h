@@ -15,6 +15,7 @@ namespace dist {
 
 class OperationOrder;
 
+/// Movable; what was made with it must not outlive it.
 class World {
  public:
   /// Joins the world that mpirun, srun or distrun started, or stands alone; options from the
@@ -28,21 +29,30 @@ class World {
   /// A rank over a transport that is already connected (tests, own transports).
   static World over(std::unique_ptr<Transport> transport, Options options);
 
+  /// Groups and strategies that were made with it stay valid.
   World(World&&) noexcept;
+  /// Leaves the world that was here.
   World& operator=(World&&) noexcept;
   /// Writes the trace if one was asked for, then leaves. Others that still need this rank will see
   /// it lost.
   ~World();
 
+  /// This process, 0 .. ranks() - 1.
   Rank rank() const { return options().rank; }
+  /// How many processes there are.
   int ranks() const { return options().ranks; }
+  /// As from_environment() or the caller made them.
   const Options& options() const;
+  /// "shm", "tcp" or "mpi".
   std::string_view transport_name() const;
 
+  /// What drives its communication.
   Progress& progress() const;
   /// Of the operations of this world's groups and strategies.
   OperationOrder& operation_order() const;
+  /// Disabled unless Options::trace names a file.
   Trace& trace() const;
+  /// At the level of Options::log.
   const Log& log() const;
 
  private:

@@ -16,18 +16,20 @@ namespace dist {
 
 /// A parameter tensor as the library sees it.
 struct Parameter {
-  std::string name;
-  Elems elements;
-  DType dtype = DType::f32;
+  std::string name;          ///< unique in its arena
+  Elems elements;            ///< of a tensor of any shape
+  DType dtype = DType::f32;  ///< f32 or f64, the same for all of an arena
   bool decays = true;  ///< takes part in weight decay; biases and the gains and offsets of norms
                        ///< usually do not
 
-  // Memory of the program's own, contiguous, that outlives the strategy; nullptr: the arena's. The
-  // strategy copies gradients from there in ready(), and what the step changed back to there before
-  // await() or finish_step() return. Memory of the arena is never copied.
+  /// Memory of the program's own for the values, contiguous, that outlives the strategy; nullptr:
+  /// the arena's. The strategy copies what a step changed back to there before await() or
+  /// finish_step() return. Memory of the arena is never copied.
   void* own_parameters = nullptr;
+  /// The same for the gradient, which is copied from there in ready().
   void* own_gradients = nullptr;
 
+  /// Whether any of its memory is the program's.
   bool borrowed() const { return own_parameters != nullptr || own_gradients != nullptr; }
 };
 
@@ -43,6 +45,7 @@ Parameter borrow(std::string name, std::span<T> parameters, std::span<T> gradien
           .own_gradients = gradients.data()};
 }
 
+/// How an arena is mapped.
 struct ArenaOptions {
   /// 0: ordinary memory. Otherwise all of the arena's bytes are mapped onto one window of this many
   /// bytes (rounded up to pages), so that a replay of 16 large replicas fits in a small machine.
@@ -50,6 +53,8 @@ struct ArenaOptions {
   Bytes alias_window;
 };
 
+/// Owns the memory; movable, and addresses stay. Not thread-safe, but disjoint parts may be written
+/// by several threads.
 class Arena {
  public:
   /// Lays out `parameters` in the given order, which should be backward order: the order in which
@@ -57,8 +62,11 @@ class Arena {
   /// mixed types, duplicate names, not enough memory.
   static Result<Arena> create(std::vector<Parameter> parameters, ArenaOptions options = {});
 
+  /// How many parameters it holds; their numbers are 0 .. parameter_count() - 1.
   std::size_t parameter_count() const { return parameters_.size(); }
+  /// As given to create().
   const Parameter& parameter(std::size_t index) const { return parameters_[index]; }
+  /// The type of all parameters and gradients.
   DType dtype() const { return dtype_; }
 
   /// ArenaOptions::alias_window: what mirrors this arena's elements (optimizer state, a server's
@@ -73,11 +81,13 @@ class Arena {
 
   /// Raw bytes of a range of elements. Valid as long as the arena lives, also after it was moved.
   std::span<std::byte> parameters(Range range) const { return bytes(parameter_memory_, range); }
+  /// The same of the gradients.
   std::span<std::byte> gradients(Range range) const { return bytes(gradient_memory_, range); }
 
   /// The memory itself, for exchanges that let ranks of one host reach each other's arenas in
   /// place.
   Mapping& parameter_memory() { return parameter_memory_; }
+  /// The same of the gradients.
   const Mapping& gradient_memory() const { return gradient_memory_; }
 
   /// Typed views of one parameter; T must match dtype().
@@ -85,6 +95,7 @@ class Arena {
   std::span<T> parameter_span(std::size_t index) const {
     return typed<T>(parameters(range(index)));
   }
+  /// The same of its gradient.
   template <typename T>
   std::span<T> gradient_span(std::size_t index) const {
     return typed<T>(gradients(range(index)));

@@ -14,6 +14,7 @@ namespace dist {
 /// Of parameters that the program has numbered 0 .. parameters - 1 in any order. Not thread-safe.
 class ArrivalOrder {
  public:
+  /// Nothing has arrived yet.
   explicit ArrivalOrder(std::size_t parameters);
 
   /// The gradient of a parameter is final; only the first call for each counts.

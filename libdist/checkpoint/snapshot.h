@@ -17,9 +17,9 @@ namespace dist::checkpoint {
 /// Neighbouring elements of the arena: their parameters (arrays[0]) and the state that the update
 /// keeps for them (the others), raw bytes of the arena's type.
 struct Part {
-  Range range;
-  std::uint64_t version = 0;  ///< updates applied to these elements
-  std::vector<std::span<const std::byte>> arrays;
+  Range range;                                     ///< of the arena
+  std::uint64_t version = 0;                       ///< updates applied to these elements
+  std::vector<std::span<const std::byte>> arrays;  ///< valid as long as the Snapshot
 };
 
 /// One rank's share of a checkpoint, with memory of its own. All shards of a step together hold
@@ -33,9 +33,13 @@ class Snapshot {
   /// Adds a copy.
   void add(Range range, std::uint64_t version, std::span<const std::span<const std::byte>> arrays);
 
+  /// Steps whose updates it holds.
   std::uint64_t step() const { return step_; }
+  /// Its number among the shards.
   int shard() const { return shard_; }
+  /// How many there are.
   int shards() const { return shards_; }
+  /// What was added.
   const std::vector<Part>& parts() const { return parts_; }
 
  private:

@@ -28,6 +28,7 @@ enum class Buffers : std::uint8_t {
   keep,       ///< every rank keeps its own
 };
 
+/// How attach() attaches; the same on every rank.
 struct AttachOptions {
   /// "ring", "sync-ps", "async-ps" or "none".
   std::string strategy = "ring";
@@ -44,7 +45,7 @@ struct AttachOptions {
   /// exchange hides nothing yet. Off: in reverse order of registration. Not with dedicated servers.
   bool arrival_order = true;
 
-  Buffers buffers = Buffers::broadcast;
+  Buffers buffers = Buffers::broadcast;  ///< running statistics and other buffers
 
   /// Where save() writes; with `resume`, attach() begins where the newest checkpoint ended:
   /// parameters, buffers and the state of the library's update.
@@ -70,7 +71,9 @@ class Parallel {
     int* depth_;
   };
 
+  /// Only what is attached moves; a Parallel that was moved from may only be destroyed.
   Parallel(Parallel&&) noexcept;
+  /// Detaches what was here.
   Parallel& operator=(Parallel&&) noexcept;
   ~Parallel();
 
@@ -83,6 +86,7 @@ class Parallel {
   /// The same where there is no torch optimizer. Asserts that the library updates.
   Result<StepReport> step();
 
+  /// Begins to accumulate, until the scope ends; they may nest. The Parallel outlives it.
   [[nodiscard]] Accumulation accumulate();
 
   /// Rank 0's buffers become everybody's: before an evaluation or a checkpoint. Collective among
@@ -93,6 +97,7 @@ class Parallel {
   /// in the background; of sync strategies every rank calls it after the same step. Returns the
   /// failure of the one before it. Needs AttachOptions::checkpoints.
   Status save(const torch::optim::Optimizer& optimizer);
+  /// The same without an optimizer of the program's.
   Status save();
 
   /// How many steps the job that is resumed had made; 0: it begins anew.
@@ -120,8 +125,9 @@ class Parallel {
   /// serves, serves until then.
   Status end();
 
-  /// How many ranks contribute gradients, and this one's number among them; -1: it only serves.
+  /// How many ranks contribute gradients.
   int workers() const;
+  /// This one's number among them; -1: it only serves.
   int worker() const;
 
   /// Breaches found and mended so far: hooks lost by to() or load(), parameters moved out of the

@@ -20,7 +20,7 @@ struct MappingAddress {
   std::uint64_t process = 0;  ///< pid
   std::uint64_t file = 0;     ///< its file descriptor
   std::uint64_t inode = 0;    ///< tells the memory from what another pid namespace calls the same
-  std::uint64_t bytes = 0;
+  std::uint64_t bytes = 0;    ///< its size
 };
 
 /// Owns the range; movable, and the memory stays where it is when moved.
@@ -44,6 +44,7 @@ class Mapping {
 
   /// Whether it was made by map_shareable() or attach(). The functions below ask for that.
   bool shareable() const { return file_ >= 0; }
+  /// For attach() in another process.
   MappingAddress address() const;
 
   /// Lets this range show the memory of `other`, of the same size: addresses stay, contents are
@@ -54,7 +55,9 @@ class Mapping {
   /// may write to either meanwhile.
   Status show_own();
 
+  /// Leaves nothing mapped there.
   Mapping(Mapping&& other) noexcept { swap(other); }
+  /// Unmaps what was here.
   Mapping& operator=(Mapping&& other) noexcept {
     Mapping moved(std::move(other));
     swap(moved);

@@ -27,12 +27,14 @@ enum class Channel : std::uint8_t {
   to_worker = 2,   ///< parameter server -> worker
   control = 3,     ///< barriers, start-up checks, servers among themselves
 };
+/// How many there are.
 inline constexpr int kChannels = 4;
+/// "collective", "to_server", ...
 std::string_view name_of(Channel channel);
 
 /// Names one send or receive in flight. Ids are never reused within a transport.
 struct Operation {
-  std::uint64_t id = 0;
+  std::uint64_t id = 0;  ///< means something to its transport only
 };
 
 /// What a transport can do beyond the interface.
@@ -44,13 +46,14 @@ struct Capabilities {
 
 /// Payload bytes moved since the transport was opened, headers left out.
 struct TransferCounters {
-  Bytes sent;
-  Bytes received;
-  std::uint64_t messages_sent = 0;
-  std::uint64_t messages_received = 0;
+  Bytes sent;                             ///< to all peers
+  Bytes received;                         ///< from all peers
+  std::uint64_t messages_sent = 0;        ///< whole messages, as received ones
+  std::uint64_t messages_received = 0;    ///< by posted receives
   std::uint64_t connections_refused = 0;  ///< strangers, forgers and strays that knocked
 };
 
+/// One rank's end of the wires to all others. Neither copied nor moved.
 class Transport {
  public:
   virtual ~Transport() = default;
@@ -58,10 +61,15 @@ class Transport {
   Transport(const Transport&) = delete;
   Transport& operator=(const Transport&) = delete;
 
+  /// "shm", "tcp", "mpi".
   virtual std::string_view name() const = 0;
+  /// This rank.
   virtual Rank rank() const = 0;
+  /// How many there are.
   virtual int ranks() const = 0;
+  /// Constant in its life.
   virtual Capabilities capabilities() const { return {}; }
+  /// Of the driving thread.
   virtual TransferCounters counters() const = 0;
 
   /// Starts to send `bytes` (any length, also 0) to another rank. The memory belongs to the
