@@ -292,16 +292,17 @@ struct LauncherVariables {
   const char* rank;
   const char* ranks;
   const char* local_ranks;  // nullptr: always one host
+  const char* local_rank;   // nullptr: successive ranks lie side by side
   const char* job;
 };
 
 constexpr std::array kLaunchers = {
-    LauncherVariables{Launcher::distrun, "DIST_RANK", "DIST_RANKS", nullptr, "DIST_JOB"},
+    LauncherVariables{Launcher::distrun, "DIST_RANK", "DIST_RANKS", nullptr, nullptr, "DIST_JOB"},
     LauncherVariables{Launcher::open_mpi, "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE",
-                      "OMPI_COMM_WORLD_LOCAL_SIZE", "PMIX_NAMESPACE"},
+                      "OMPI_COMM_WORLD_LOCAL_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK", "PMIX_NAMESPACE"},
     LauncherVariables{Launcher::slurm, "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", nullptr,
-                      "SLURM_JOB_ID"},
-    LauncherVariables{Launcher::slurm, "PMI_RANK", "PMI_SIZE", nullptr, "PMI_JOBID"},
+                      "SLURM_LOCALID", "SLURM_JOB_ID"},
+    LauncherVariables{Launcher::slurm, "PMI_RANK", "PMI_SIZE", nullptr, nullptr, "PMI_JOBID"},
 };
 
 // Slurm says how many tasks each node has ("2(x3)" or "4"); one host if it runs them all.
@@ -312,6 +313,12 @@ int slurm_local_ranks(const Options& options) {
   int nodes = 1;
   const auto known = parse_number(variable("SLURM_STEP_NUM_NODES").value_or("1"), 1, &nodes);
   return known.ok() ? (options.ranks + nodes - 1) / nodes : options.ranks;
+}
+
+Status read_local_rank(const char* name, Options* options) {
+  options->local_rank = options->rank % options->local_ranks;
+  const auto text = name != nullptr ? variable(name) : std::nullopt;
+  return text ? parse_number(*text, 0, &options->local_rank).because(name) : Status();
 }
 
 Status read_launcher(Options* options) {
@@ -333,7 +340,7 @@ Status read_launcher(Options* options) {
       DIST_TRY_BECAUSE(parse_number(local, 1, &options->local_ranks), known.local_ranks);
       options->one_host = options->local_ranks == options->ranks;
     }
-    return {};
+    return read_local_rank(known.local_rank, options);
   }
   return {};
 }

@@ -37,6 +37,7 @@ struct Options {
   int ranks = 1;                       ///< of the job
   bool one_host = true;                ///< all ranks run on this host
   int local_ranks = 1;    ///< how many of them do, this one included; they share its cores
+  int local_rank = 0;     ///< this rank's place among these: which of the host's GPUs it takes
   std::uint64_t job = 0;  ///< the same on all ranks of a job, different between jobs
 
   // Transport.

@@ -112,6 +112,26 @@ TEST_CASE("each launcher tells rank, ranks, job and host") {
   REQUIRE(pmi->ranks == 2);
 }
 
+TEST_CASE("each launcher tells a rank's place on its host, or successive ranks lie side by side") {
+  REQUIRE(read({})->local_rank == 0);
+  REQUIRE(read({{"DIST_RANK", "2"}, {"DIST_RANKS", "4"}, {"DIST_JOB", "a"}})->local_rank == 2);
+  const auto open_mpi = [](std::vector<std::pair<std::string, std::string>> more) {
+    more.insert(more.end(), {{"OMPI_COMM_WORLD_RANK", "5"},
+                             {"OMPI_COMM_WORLD_SIZE", "8"},
+                             {"OMPI_COMM_WORLD_LOCAL_SIZE", "4"}});
+    return read(more);
+  };
+  REQUIRE(open_mpi({{"OMPI_COMM_WORLD_LOCAL_RANK", "3"}})->local_rank == 3);
+  REQUIRE(open_mpi({})->local_rank == 1);
+  require_error(open_mpi({{"OMPI_COMM_WORLD_LOCAL_RANK", "x"}}), {"OMPI_COMM_WORLD_LOCAL_RANK"});
+  REQUIRE(read({{"SLURM_PROCID", "3"},
+                {"SLURM_STEP_NUM_TASKS", "6"},
+                {"SLURM_STEP_NUM_NODES", "2"},
+                {"SLURM_LOCALID", "1"}})
+              ->local_rank == 1);
+  REQUIRE(read({{"PMI_RANK", "1"}, {"PMI_SIZE", "2"}})->local_rank == 1);
+}
+
 TEST_CASE("jobs are equal within a job and different between jobs") {
   const auto job = [](const char* rank, const char* name) {
     return read({{"DIST_RANK", rank}, {"DIST_RANKS", "2"}, {"DIST_JOB", name}})->job;
