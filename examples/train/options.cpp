@@ -119,7 +119,8 @@ void add_report_options(CLI::App& app, TrainOptions* o) {
   app.add_option("--replay-step-ms", o->replay_step_ms,
                  "Milliseconds of forward + backward; scales the profile; 0: as it is")
       ->check(CLI::Range(0.0, 1e9));
-  app.add_flag("--describe", o->describe, "Print layers, shapes and totals; do not train");
+  app.add_flag("--describe", o->describe,
+               "Print layers, shapes and totals, with --json also as a record; do not train");
   app.add_flag("--progress", o->progress, "One line a step, from rank 0");
 }
 

@@ -11,6 +11,7 @@
 #include "examples/nn/profile.h"
 #include "examples/train/loop.h"
 #include "examples/train/machine.h"
+#include "examples/train/model_record.h"
 #include "examples/train/parameters.h"
 #include "examples/train/report.h"
 #include "examples/train/termination.h"
@@ -133,8 +134,10 @@ Outcome run_session(TrainOptions options) {
   if (!graph.ok()) return same_everywhere(options, graph.status());
   options.image = graph->input_shape().height;
   if (options.describe) {
-    if (options.world.rank == 0) std::fputs(nn::models::describe(*graph).c_str(), stdout);
-    return {};
+    if (options.world.rank != 0) return {};
+    std::fputs(nn::models::describe(*graph).c_str(), stdout);
+    const Status written = options.json.empty() ? Status() : append_model_record(options, *graph);
+    return written.ok() ? Outcome() : failed(written.message());
   }
   if (!options.checkpoint.empty()) note_termination();
   auto world = dist::World::open(options.world);

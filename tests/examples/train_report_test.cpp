@@ -175,6 +175,23 @@ TEST_CASE("--describe prints layers, shapes and totals, once, without training")
   }
 }
 
+TEST_CASE("--describe with --json tells what a step of the model costs") {
+  const ScratchDirectory scratch;
+  const std::string path = scratch.path("model.jsonl");
+  const auto done = run_program(train_command(2, "--model resnet50 --describe --json " + path));
+  CHECK(done.exit_code == 0);
+  const json record = last_record(path);
+  CHECK(record["record"] == "model");
+  CHECK(record["parameters"] == 25557032);
+  double flop = 0;
+  for (const json& node : record["nodes"]) {
+    flop += node["forward_flop"].get<double>() + node["backward_flop"].get<double>();
+  }
+  CHECK(record["train_flop"] == flop);
+  CHECK(flop > 24e9);
+  CHECK(record["nodes"][1]["kind"] == "conv");
+}
+
 TEST_CASE("--profile is what --replay-profile plays; a replay says that it is emulated") {
   const ScratchDirectory scratch;
   train(1, kQuick + "--profile " + scratch.path("profile.json"));
