@@ -6,11 +6,12 @@ include(GNUInstallDirs)
 # <dist/dist.h> and every header it pulls in; they include each other as "libdist/...", which resolves
 # below include/dist. tests/consumer compiles each of them alone.
 set(DIST_PUBLIC_HEADERS
-  libdist/check.h libdist/dist.h libdist/group.h libdist/log.h libdist/options.h libdist/plan.h libdist/progress.h libdist/status.h
-  libdist/schedule.h libdist/strategy.h libdist/trace.h libdist/types.h libdist/update.h libdist/update_rule.h libdist/work.h
+  libdist/check.h libdist/clip.h libdist/dist.h libdist/group.h libdist/log.h libdist/options.h libdist/plan.h libdist/progress.h libdist/status.h
+  libdist/schedule.h libdist/strategy.h libdist/trace.h libdist/types.h libdist/update.h libdist/update_course.h libdist/update_norms.h
+  libdist/update_rule.h libdist/update_scalars.h libdist/work.h
   libdist/world.h
   libdist/bucket/arena.h libdist/bucket/arrival_order.h libdist/checkpoint/checkpoints.h libdist/checkpoint/snapshot.h
-  libdist/memory/mapping.h libdist/transport/transport.h)
+  libdist/memory/device.h libdist/memory/mapping.h libdist/transport/transport.h)
 
 install(FILES ${DIST_GENERATED_INCLUDE}/dist/dist.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/dist)
 foreach(header IN LISTS DIST_PUBLIC_HEADERS)

@@ -92,13 +92,15 @@ if(NOT DIST_CHOICE_LIBTORCH STREQUAL "OFF")
 endif()
 dist_settle(LIBTORCH Torch_FOUND "LibTorch ${Torch_VERSION}" "libtorch-dev")
 
-# GPU parts: found and reported, so that a user sees what a machine has; no source uses them yet.
+# GPU parts. The kernels need nvcc, the rest of the toolkit alone is no use.
 dist_part(CUDA "GPU memory, streams and kernels")
+set(DIST_CUDA_ARCHITECTURES "80-real;90" CACHE STRING "GPUs that the kernels are compiled for, as CMAKE_CUDA_ARCHITECTURES")
 if(NOT DIST_CHOICE_CUDA STREQUAL "OFF")
-  find_package(CUDAToolkit QUIET)
+  include(cuda)
 endif()
-dist_settle(CUDA CUDAToolkit_FOUND
-            "toolkit ${CUDAToolkit_VERSION} found, but no source of this version uses it" "the CUDA Toolkit")
+dist_settle(CUDA DIST_CUDA_FOUND
+            "toolkit ${CUDAToolkit_VERSION}, nvcc ${CMAKE_CUDA_COMPILER_VERSION} for ${DIST_CUDA_ARCHITECTURES_TEXT}"
+            "the CUDA Toolkit with nvcc")
 
 dist_part(NCCL "Collectives between GPUs")
 if(NOT DIST_CHOICE_NCCL STREQUAL "OFF")

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "libdist/clip.h"
 
-#include <algorithm>
 #include <cmath>
 
 #include "libdist/check.h"
@@ -11,9 +10,6 @@
 namespace dist {
 namespace {
 
-// So that a gradient of zeros is not divided by 0; PyTorch's value.
-constexpr double kEpsilon = 1e-6;
-
 template <typename T>
 void scale(std::span<std::byte> bytes, double factor) {
   auto* const values = reinterpret_cast<T*>(bytes.data());
@@ -22,10 +18,6 @@ void scale(std::span<std::byte> bytes, double factor) {
 }
 
 }  // namespace
-
-double clip_factor(double clip_norm, double norm) {
-  return clip_norm == 0 ? 1 : std::min(1.0, clip_norm / (norm + kEpsilon));
-}
 
 void clip(std::span<std::byte> gradient, DType dtype, double clip_norm) {
   DIST_ASSERT(can_train(dtype), "clip: gradients are f32 or f64");

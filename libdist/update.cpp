@@ -20,36 +20,6 @@ constexpr std::size_t kBlockBytes = 4096;
 
 bool scales_by_parameter(const UpdateRule& rule) { return std::holds_alternative<Lars>(rule); }
 
-// Norms are taken by parameter; else only the weight decay tells elements apart.
-std::vector<UpdateLayout::Part> merge(const UpdateLayout& layout, const Update& update) {
-  if (layout.parts.empty()) return {{0, 0, true}};
-  DIST_ASSERT(layout.parts.front().begin == 0, "update: the layout does not begin at element 0");
-  const bool decay = weight_decay_of(update.rule) != 0;
-  std::vector<UpdateLayout::Part> parts;
-  for (const auto& part : layout.parts) {
-    DIST_ASSERT(part.parameter < layout.parameters, "update: a part of no parameter");
-    if (!parts.empty() && !needs_norms(update) && (!decay || parts.back().decays == part.decays)) {
-      continue;
-    }
-    parts.push_back(part);
-  }
-  return parts;
-}
-
-// 1 - U(t) is 1 for all later t; a bound on the memory where beta1 is next to 1.
-constexpr double kNoDifference = 0x1p-60;
-constexpr std::size_t kMostProducts = std::size_t{1} << 20;
-
-std::vector<double> momentum_products(const UpdateRule& rule) {
-  const auto* nadam = std::get_if<Nadam>(&rule);
-  if (nadam == nullptr) return {};
-  std::vector<double> products = {1};
-  while (products.back() > kNoDifference && products.size() < kMostProducts) {
-    products.push_back(products.back() * momentum_of(*nadam, products.size()));
-  }
-  return products;
-}
-
 }  // namespace
 
 bool needs_norms(const Update& update) {
@@ -86,11 +56,9 @@ UpdateLayout layout_of(const Arena& arena) {
 Updater::Updater(Update update, UpdateLayout layout, DType dtype, std::array<Mapping, 2> states)
     : update_(std::move(update)),
       elems_(layout.elems),
-      parts_(merge(layout, update_)),
-      parameter_count_(layout.parameters),
+      course_(update_, layout, needs_norms()),
       dtype_(dtype),
-      states_(std::move(states)),
-      momentum_products_(momentum_products(update_.rule)) {}
+      states_(std::move(states)) {}
 
 Updater::Updater(Update update, Elems elems, DType dtype) : Updater(update, {elems}, dtype, {}) {
   auto made = create(std::move(update), {elems}, dtype);
@@ -122,42 +90,19 @@ void Updater::set_learning_rate(double learning_rate) {
   dist::set_learning_rate(update_.rule, learning_rate);
 }
 
-template <typename Body>
-void Updater::for_each_part(std::uint64_t first, std::uint64_t elems, const Body& body) const {
-  const auto end = first + elems;
-  auto part = std::upper_bound(parts_.begin(), parts_.end(), first,
-                               [](auto at, const auto& other) { return at < other.begin; });
-  for (--part; first < end; ++part) {
-    const auto next = part + 1;
-    const auto until = next == parts_.end() ? end : std::min(end, next->begin);
-    body(*part, Range{first, until});
-    first = until;
-  }
-}
-
 double Updater::scale_of(const UpdateStep& step) const {
   if (update_.clip_norm == 0) return step.gradient_scale;
   double squares = 0;
-  for (std::size_t p = 0; p < parameter_count_; ++p) squares += step.squares[p];
-  const double norm = std::sqrt(squares) * step.gradient_scale;
-  return step.gradient_scale * clip_factor(update_.clip_norm, norm);
+  for (std::size_t p = 0; p < course_.parameters(); ++p) squares += step.squares[p];
+  return clipped_scale(step.gradient_scale, squares, update_.clip_norm);
 }
 
 // The ratio r of Lars.
 double Updater::trust_of(const UpdateLayout::Part& part, const UpdateStep& step,
                          double scale) const {
-  const auto* lars = std::get_if<Lars>(&update_.rule);
-  if (lars == nullptr || !part.decays) return 1;
-  const double gradient = std::sqrt(step.squares[part.parameter]) * scale;
-  const double weight = std::sqrt(step.squares[parameter_count_ + part.parameter]);
-  if (gradient == 0 || weight == 0) return 1;
-  return lars->trust * weight / (gradient + lars->weight_decay * weight);
-}
-
-double Updater::momentum_product(std::uint64_t step) const {
-  if (momentum_products_.empty()) return 1;
-  const auto last = static_cast<std::uint64_t>(momentum_products_.size()) - 1;
-  return momentum_products_[std::min(step, last)];
+  if (!scales_by_parameter(update_.rule) || !part.decays) return 1;
+  return trust_ratio(norm_scaling(update_), scale, step.squares[part.parameter],
+                     step.squares[course_.parameters() + part.parameter]);
 }
 
 void Updater::apply(std::span<std::byte> parameters, std::span<const std::byte> gradients,
@@ -179,16 +124,14 @@ void Updater::apply_sum(std::span<std::byte> parameters,
   DIST_ASSERT(first <= elems_.value && elems <= elems_.value - first,
               "update: the range lies outside the updater's elements");
   DIST_ASSERT(step.squares.size() >= square_count(), "update: it needs norms (add_squares)");
-  UpdateScalars scalars;
+  const UpdateScalars base = course_.scalars(update_, step.step, step.gradient_scale);
+  UpdateScalars scalars = base;
   scalars.scale = scale_of(step);
-  scalars.update = step.step + 1;
-  scalars.product = momentum_product(step.step);
-  const double rate = learning_rate_of(update_.rule) * rate_factor(update_.schedule, step.step);
-  const double decay = weight_decay_of(update_.rule);
   std::vector<std::span<const std::byte>> sources;
-  for_each_part(first, elems, [&](const UpdateLayout::Part& part, Range range) {
-    scalars.rate = rate * trust_of(part, step, scalars.scale);
-    scalars.decay = part.decays ? decay : 0;
+  course_.for_each_part(first, elems, [&](std::size_t index, Range range) {
+    const UpdateLayout::Part& part = course_.parts()[index];
+    scalars.rate = base.rate * trust_of(part, step, scalars.scale);
+    scalars.decay = part.decays ? base.decay : 0;
     if (range.elems() == elems) return apply_part(parameters, gradients, first, scalars);
     const auto skipped = (range.begin - first) * size_of(dtype_);
     const auto length = range.elems() * size_of(dtype_);
@@ -240,16 +183,17 @@ void Updater::add_squares(std::span<const std::byte> parameters,
   DIST_ASSERT(squares.size() == square_count(), "update: another number of squares");
   if (squares.empty()) return;
   const auto set = best_instruction_set();
-  for_each_part(first, parameters.size() / size_of(dtype_),
-                [&](const UpdateLayout::Part& part, Range range) {
-                  const auto skipped = (range.begin - first) * size_of(dtype_);
-                  const auto length = range.elems() * size_of(dtype_);
-                  squares[part.parameter] +=
-                      sum_of_squares_on(set, dtype_, gradients.subspan(skipped, length));
-                  if (!scales_by_parameter(update_.rule)) return;
-                  squares[parameter_count_ + part.parameter] +=
-                      sum_of_squares_on(set, dtype_, parameters.subspan(skipped, length));
-                });
+  course_.for_each_part(first, parameters.size() / size_of(dtype_),
+                        [&](std::size_t index, Range range) {
+                          const UpdateLayout::Part& part = course_.parts()[index];
+                          const auto skipped = (range.begin - first) * size_of(dtype_);
+                          const auto length = range.elems() * size_of(dtype_);
+                          squares[part.parameter] +=
+                              sum_of_squares_on(set, dtype_, gradients.subspan(skipped, length));
+                          if (!scales_by_parameter(update_.rule)) return;
+                          squares[course_.parameters() + part.parameter] +=
+                              sum_of_squares_on(set, dtype_, parameters.subspan(skipped, length));
+                        });
 }
 
 }  // namespace dist

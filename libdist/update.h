@@ -16,6 +16,7 @@
 #include "libdist/schedule.h"
 #include "libdist/status.h"
 #include "libdist/types.h"
+#include "libdist/update_course.h"
 #include "libdist/update_rule.h"
 
 namespace dist {
@@ -47,20 +48,6 @@ Status validate(const Update& update);
 
 /// All numbers of it, exactly: two updates with the same description do the same.
 std::string describe(const Update& update);
-
-/// Which parameters an updater's elements belong to.
-struct UpdateLayout {
-  /// Elements of one parameter.
-  struct Part {
-    std::uint64_t begin = 0;    ///< the first of its elements; it ends where the next one begins
-    std::size_t parameter = 0;  ///< in the arena
-    bool decays = true;         ///< Parameter::decays
-  };
-
-  Elems elems;                 ///< of all parts
-  std::vector<Part> parts{};   ///< ascending from element 0; none: one parameter
-  std::size_t parameters = 1;  ///< in the arena
-};
 
 /// The layout of a whole arena.
 UpdateLayout layout_of(const Arena& arena);
@@ -103,7 +90,7 @@ class Updater {
   bool needs_norms() const { return dist::needs_norms(update_); }
 
   /// Numbers that add_squares() adds to: 0 where no norm is needed.
-  std::size_t square_count() const { return needs_norms() ? 2 * parameter_count_ : 0; }
+  std::size_t square_count() const { return needs_norms() ? 2 * course_.parameters() : 0; }
 
   /// Adds the squares of the summed gradients at [first, first + n), by parameter, then those of
   /// the parameters, where the rule asks for them. Sums over disjoint ranges add up to the whole's
@@ -130,20 +117,15 @@ class Updater {
   Updater(Update update, UpdateLayout layout, DType dtype, std::array<Mapping, 2> states);
   double scale_of(const UpdateStep& step) const;
   double trust_of(const UpdateLayout::Part& part, const UpdateStep& step, double scale) const;
-  double momentum_product(std::uint64_t step) const;
   void apply_part(std::span<std::byte> parameters,
                   std::span<const std::span<const std::byte>> gradients, std::uint64_t first,
                   const UpdateScalars& scalars);
-  template <typename Body>
-  void for_each_part(std::uint64_t first, std::uint64_t elems, const Body& body) const;
 
   Update update_;
   Elems elems_;
-  std::vector<UpdateLayout::Part> parts_;  // neighbours that are updated alike are one
-  std::size_t parameter_count_;
+  UpdateCourse course_;
   DType dtype_;
   std::array<Mapping, 2> states_;
-  std::vector<double> momentum_products_;  // Nadam's U(0), U(1), ..., until they make no difference
 };
 
 }  // namespace dist

@@ -10,20 +10,11 @@
 #include "libdist/memory/instruction_set.h"
 #include "libdist/types.h"
 #include "libdist/update_rule.h"
+#include "libdist/update_scalars.h"
 
 namespace dist {
 
 inline constexpr std::size_t kMostSummands = 4;
-inline constexpr std::size_t kMostStates = 2;
-
-/// What is the same for all elements of a loop, before it is rounded to their type.
-struct UpdateScalars {
-  double scale = 1;          ///< of the summed gradients
-  double rate = 0;           ///< learning rate of the step, with the ratio of Lars
-  double decay = 0;          ///< weight decay of these elements
-  std::uint64_t update = 1;  ///< t of the formulas in update_rule.h
-  double product = 1;        ///< U(t - 1) of Nadam
-};
 
 /// One update of `parameters` from the sum, in order, of 1 to kMostSummands gradients (raw bytes of
 /// f32 or f64, all of one size). `states` is the state of the first of these elements, nullptr

@@ -51,24 +51,61 @@ Result<Arena> Arena::create(std::vector<Parameter> parameters, ArenaOptions opti
   arena.elems_ = Elems(next);
   arena.parameters_ = std::move(parameters);
 
-  const auto arena_bytes = bytes_of(arena.elems_, arena.dtype_);
-  arena.alias_window_ = options.alias_window;
+  arena.stream_ = options.stream;
+  if (options.device == nullptr) {
+    DIST_TRY(arena.map_on_host(options.alias_window));
+  } else {
+    if (options.alias_window.value != 0) {
+      return Status::invalid_argument(
+          "arena: an alias window is for host memory, not for a device");
+    }
+    DIST_TRY(arena.allocate_on(*options.device));
+  }
+  return arena;
+}
+
+Status Arena::map_on_host(Bytes alias_window) {
+  const auto arena_bytes = bytes_of(elems_, dtype_);
+  alias_window_ = alias_window;
   const auto map = [&] {
-    return options.alias_window.value == 0 ? Mapping::map_shareable(arena_bytes)
-                                           : Mapping::map(arena_bytes, options.alias_window);
+    return alias_window.value == 0 ? Mapping::map_shareable(arena_bytes)
+                                   : Mapping::map(arena_bytes, alias_window);
   };
   auto parameter_memory = map();
   DIST_TRY_BECAUSE(parameter_memory, "arena");
   auto gradient_memory = map();
   DIST_TRY_BECAUSE(gradient_memory, "arena");
-  arena.parameter_memory_ = *std::move(parameter_memory);
-  arena.gradient_memory_ = *std::move(gradient_memory);
-  return arena;
+  parameter_memory_ = *std::move(parameter_memory);
+  gradient_memory_ = *std::move(gradient_memory);
+  parameter_bytes_ = parameter_memory_.bytes();
+  gradient_bytes_ = gradient_memory_.bytes();
+  return {};
 }
 
-std::span<std::byte> Arena::bytes(const Mapping& memory, Range range) const {
+Status Arena::allocate_on(Device& device) {
+  for (const Parameter& parameter : parameters_) {
+    if (!parameter.borrowed()) continue;
+    return Status::invalid_argument(
+        fmt::format("arena: parameter '{}' lies in memory of the program's own, which an arena on "
+                    "a device does not copy",
+                    parameter.name));
+  }
+  const auto arena_bytes = bytes_of(elems_, dtype_);
+  device_ = &device;
+  auto parameter_memory = device.allocate(arena_bytes, MemoryKind::device);
+  DIST_TRY_BECAUSE(parameter_memory, "arena");
+  auto gradient_memory = device.allocate(arena_bytes, MemoryKind::device);
+  DIST_TRY_BECAUSE(gradient_memory, "arena");
+  device_parameters_ = *std::move(parameter_memory);
+  device_gradients_ = *std::move(gradient_memory);
+  parameter_bytes_ = device_parameters_.bytes();
+  gradient_bytes_ = device_gradients_.bytes();
+  return {};
+}
+
+std::span<std::byte> Arena::bytes(std::span<std::byte> memory, Range range) const {
   DIST_ASSERT(range.begin <= range.end && range.end <= elems_.value, "range outside the arena");
-  return memory.bytes().subspan(range.begin * size_of(dtype_), range.elems() * size_of(dtype_));
+  return memory.subspan(range.begin * size_of(dtype_), range.elems() * size_of(dtype_));
 }
 
 }  // namespace dist

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "libdist/memory/device.h"
 #include "libdist/memory/mapping.h"
 #include "libdist/status.h"
 #include "libdist/types.h"
@@ -50,7 +51,12 @@ struct ArenaOptions {
   /// 0: ordinary memory. Otherwise all of the arena's bytes are mapped onto one window of this many
   /// bytes (rounded up to pages), so that a replay of 16 large replicas fits in a small machine.
   /// The values are then meaningless; the bytes moved are real.
-  Bytes alias_window;
+  Bytes alias_window{};
+
+  /// Where the arena lies; nullptr: in host memory. The device outlives the arena.
+  Device* device = nullptr;
+  /// On a device: the stream in whose order the program writes gradients and reads parameters.
+  Stream stream{};
 };
 
 /// Owns the memory; movable, and addresses stay. Not thread-safe, but disjoint parts may be written
@@ -59,7 +65,8 @@ class Arena {
  public:
   /// Lays out `parameters` in the given order, which should be backward order: the order in which
   /// gradients become ready. All must have the same dtype. Memory is zeroed. Errors: no parameters,
-  /// mixed types, duplicate names, not enough memory.
+  /// mixed types, duplicate names, not enough memory; on a device also borrowed parameters and an
+  /// alias window.
   static Result<Arena> create(std::vector<Parameter> parameters, ArenaOptions options = {});
 
   /// How many parameters it holds; their numbers are 0 .. parameter_count() - 1.
@@ -79,16 +86,24 @@ class Arena {
   /// Where a parameter lies; ranges are ascending, disjoint, and begin on 64-byte boundaries.
   Range range(std::size_t index) const { return ranges_[index]; }
 
+  /// nullptr: the arena lies in host memory.
+  Device* device() const { return device_; }
+  /// ArenaOptions::stream.
+  Stream stream() const { return stream_; }
+
   /// Raw bytes of a range of elements. Valid as long as the arena lives, also after it was moved.
-  std::span<std::byte> parameters(Range range) const { return bytes(parameter_memory_, range); }
+  /// On a device they are the device's: only its streams may touch them.
+  std::span<std::byte> parameters(Range range) const { return bytes(parameter_bytes_, range); }
   /// The same of the gradients.
-  std::span<std::byte> gradients(Range range) const { return bytes(gradient_memory_, range); }
+  std::span<std::byte> gradients(Range range) const { return bytes(gradient_bytes_, range); }
 
   /// The memory itself, for exchanges that let ranks of one host reach each other's arenas in
-  /// place.
+  /// place. On a device nothing is mapped, and the second pair is in use.
   Mapping& parameter_memory() { return parameter_memory_; }
   /// The same of the gradients.
   const Mapping& gradient_memory() const { return gradient_memory_; }
+  const DeviceMemory& device_parameters() const { return device_parameters_; }
+  const DeviceMemory& device_gradients() const { return device_gradients_; }
 
   /// Typed views of one parameter; T must match dtype().
   template <typename T>
@@ -103,7 +118,9 @@ class Arena {
 
  private:
   Arena() = default;
-  std::span<std::byte> bytes(const Mapping& memory, Range range) const;
+  Status map_on_host(Bytes alias_window);
+  Status allocate_on(Device& device);
+  std::span<std::byte> bytes(std::span<std::byte> memory, Range range) const;
   template <typename T>
   std::span<T> typed(std::span<std::byte> raw) const {
     DIST_ASSERT(dtype_of<T> == dtype_, "the arena holds another element type");
@@ -115,8 +132,14 @@ class Arena {
   DType dtype_ = DType::f32;
   Elems elems_;
   Bytes alias_window_;
+  Device* device_ = nullptr;
+  Stream stream_;
   Mapping parameter_memory_;
   Mapping gradient_memory_;
+  DeviceMemory device_parameters_;
+  DeviceMemory device_gradients_;
+  std::span<std::byte> parameter_bytes_;  // of whichever there is
+  std::span<std::byte> gradient_bytes_;
 };
 
 }  // namespace dist

@@ -20,8 +20,9 @@
 
 #include "libdist/status.h"
 #include "libdist/types.h"
-#include "libdist/update_loops.h"
+#include "libdist/update_norms.h"
 #include "libdist/update_rule.h"
+#include "libdist/update_scalars.h"
 
 namespace dist {
 
@@ -30,14 +31,15 @@ class Device;
 /// A queue of work in order. Of the device that made it; with CUDA `handle` is a cudaStream_t, and
 /// the default-constructed one is CUDA's default stream.
 struct Stream {
-  void* handle = nullptr;
+  void* handle = nullptr;  ///< opaque
 };
 
 /// A mark in a stream; with CUDA a cudaEvent_t.
 struct Event {
-  void* handle = nullptr;
+  void* handle = nullptr;  ///< opaque
 };
 
+/// Whose work the GPU prefers where several streams have some.
 enum class StreamPriority : std::uint8_t { normal, high };
 
 /// Where memory that a Device hands out lies.
@@ -84,6 +86,7 @@ struct DeviceAddress {
   std::array<std::byte, 64> handle{};
   std::uint64_t process = 0;  ///< pid: within a process the memory is reached as it is
   std::uint64_t pointer = 0;  ///< there
+  std::uint64_t offset = 0;   ///< in what the handle names
   std::uint64_t bytes = 0;
 };
 
@@ -102,8 +105,16 @@ class Device {
   /// Names the GPU across processes and hosts, so that ranks see who shares one.
   virtual std::string_view uuid() const = 0;
 
+  /// Makes this the GPU of the calling thread, for libraries that ask the thread (NCCL, cuDNN). No
+  /// function of this class needs it.
+  virtual Status make_current() = 0;
+
   /// At least 256-byte aligned and zeroed. Error: resource.
   virtual Result<DeviceMemory> allocate(Bytes bytes, MemoryKind kind) = 0;
+
+  /// Page-locks host memory that the caller owns, for as long as the result lives, which must end
+  /// before the memory does. Errors: resource, unavailable; the memory can then be used as it is.
+  virtual Result<DeviceMemory> pin(std::span<std::byte> host) = 0;
 
   /// Lets other processes of the host reach memory of allocate(device). Error: unavailable.
   virtual Result<DeviceAddress> address(const DeviceMemory& memory) = 0;
@@ -121,12 +132,17 @@ class Device {
   virtual Result<bool> passed(Event event) = 0;
   /// Work that is enqueued on `stream` from now on comes after the mark.
   virtual Status wait(Stream stream, Event event) = 0;
+  /// Between two marks that have passed.
+  virtual Result<Duration> elapsed(Event from, Event to) = 0;
+  /// Whether the stream is being captured: a mark recorded now may be waited for, not asked.
+  virtual Result<bool> capturing(Stream stream) = 0;
   /// Blocks the calling thread until the stream is empty; not used within a step.
   virtual Status synchronize(Stream stream) = 0;
 
   /// Any kinds of memory, equal sizes; host memory should be pinned.
   virtual Status copy(Stream stream, std::span<std::byte> to, std::span<const std::byte> from) = 0;
-  virtual Status zero(Stream stream, std::span<std::byte> bytes) = 0;
+  /// Every element becomes `value`, converted to dtype.
+  virtual Status fill(Stream stream, DType dtype, std::span<std::byte> bytes, double value) = 0;
 
   /// As reduce_in_order() in memory/reduce.h, bit for bit, for at most kMostDeviceSources sources
   /// and outs.
@@ -136,25 +152,36 @@ class Device {
   /// As divide() in memory/reduce.h.
   virtual Status divide(Stream stream, std::span<std::byte> data, std::uint64_t count,
                         DType dtype) = 0;
+  /// The same by *count, a whole number in memory that the device can reach, read when the work
+  /// happens; 0 changes nothing.
+  virtual Status divide_by(Stream stream, std::span<std::byte> data, const double* count,
+                           DType dtype) = 0;
 
-  /// As update_on() in update_loops.h. `scalars` is read when the work happens, from memory that
-  /// the device can reach: who replays a captured step writes new ones before.
+  /// As update_on() in update_loops.h, bit for bit, but for 1 to kMostDeviceSources gradients.
+  /// `scalars` is read when the work happens, from memory that the device can reach: who replays a
+  /// captured step writes new ones before. Nothing changes where *gate (reachable too) is infinite
+  /// or not a number.
   virtual Status update(Stream stream, const UpdateRule& rule, DType dtype,
                         std::span<std::byte> parameters,
                         std::span<const std::span<const std::byte>> gradients,
                         std::array<std::byte*, kMostStates> states, const UpdateScalars* scalars,
                         const double* gate = nullptr) = 0;
 
-  /// *total += the sum of squares of `values`, in double, in an order that depends on the size
-  /// alone. `total` is memory that the device can reach.
+  /// *total = norm_total(), and scaled[i] = norm_scalars() of part i, see update_norms.h.
+  virtual Status scale_by_norms(Stream stream, const NormScaling& scaling, const NormInputs& inputs,
+                                UpdateScalars* scaled, double* total) = 0;
+
+  /// *total += the sum of squares of `values` (f32 or f64), in double, in an order that depends on
+  /// the size alone. `total` is memory that the device can reach.
   virtual Status add_squares(Stream stream, DType dtype, std::span<const std::byte> values,
                              double* total) = 0;
 
-  /// Counts in *count the values that are infinite or not a number; for loss scaling.
+  /// *count += the values that are infinite or not a number; for loss scaling. f32, f64, f16, bf16.
   virtual Status count_not_finite(Stream stream, DType dtype, std::span<const std::byte> values,
                                   std::uint32_t* count) = 0;
 
-  /// out[i] = in[i] * *factor (1 where null), rounded once: between f32, f64, f16 and bf16.
+  /// out[i] = in[i] * *factor (1 where null): a product in float, rounded once. Between f32, f16
+  /// and bf16; out and in may be the same where the types are.
   virtual Status convert(Stream stream, std::span<std::byte> out, DType out_dtype,
                          std::span<const std::byte> in, DType in_dtype, const float* factor) = 0;
 

@@ -136,6 +136,10 @@ void check_sets(const UpdateRule& rule) {
     // As Nadam's and Adam's squares would be.
     auto state = uneven<T>(n, 9);
     for (T& value : state) value = std::abs(value);
+    auto scalars = scalars_of(rule, 3, 0.8);
+    scalars.scale = 1.0 / 3;
+    scalars.rate = 0.1;
+    scalars.decay = 1e-4;
     std::vector<std::vector<T>> results;
     for (const auto set : dist::usable_instruction_sets()) {
       auto p = parameters;
@@ -145,7 +149,7 @@ void check_sets(const UpdateRule& rule) {
                       std::array{std::as_bytes(std::span(gradients))},
                       {std::as_writable_bytes(std::span(first)).data(),
                        std::as_writable_bytes(std::span(second)).data()},
-                      {.scale = 1.0 / 3, .rate = 0.1, .decay = 1e-4, .update = 3, .product = 0.8});
+                      scalars);
       p.insert(p.end(), first.begin(), first.end());
       p.insert(p.end(), second.begin(), second.end());
       results.push_back(p);
