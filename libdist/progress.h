@@ -58,9 +58,9 @@ class Ticket {
   bool wait_until(TimePoint deadline) const;
   /// Whether the task has ended. Never blocks.
   bool finished() const;
-  /// When the task was first advanced, and when it ended; only after finished().
+  /// When the task was first advanced; only after finished().
   TimePoint started() const;
-  /// The second of them.
+  /// When it ended; only after finished().
   TimePoint ended() const;
 
  private:

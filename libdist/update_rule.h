@@ -73,7 +73,7 @@ struct AdamW {
   double beta1 = 0.9;           ///< part of the first moment that stays
   double beta2 = 0.999;         ///< part of the second moment that stays
   double epsilon = 1e-8;        ///< keeps the divisor from 0
-  double weight_decay = 0.01;   ///< L2 penalty, 0: off
+  double weight_decay = 0.01;   ///< decoupled from the gradient, 0: off
 };
 
 /// m and v as Adam's; u(t) = beta1 * (1 - 0.96^(t * momentum_decay) / 2), U(t) = u(1) * ... * u(t);
