@@ -56,7 +56,7 @@ class Opening {
           options_.directory, text_of(names->front())));
     }
     if (!options_.resume) return {};
-    const auto found = checkpoint::find_newest(files_, directory, damaged);
+    const auto found = checkpoint::find_newest(files_, directory, options_.newest_step, damaged);
     DIST_TRY(found);
     if (!found->has_value()) return {};
     *finding = {0, finding->job, 1, (*found)->step, (*found)->edition};

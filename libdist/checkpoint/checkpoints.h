@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -30,17 +31,19 @@
 
 namespace dist {
 
+/// Where checkpoints are, and what is done with them.
 struct CheckpointOptions {
   std::string directory;  ///< seen by all ranks; made unless it is there (its parent must be)
-  int keep = 2;           ///< complete checkpoints that stay
+  int keep = 2;           ///< complete checkpoints that stay, of as many steps
   bool resume = false;    ///< begin with the newest complete one; anew where there is none
+  std::optional<std::uint64_t> newest_step{};    ///< with `resume`: later ones are passed over
   Duration timeout = std::chrono::seconds(120);  ///< for all ranks' shards to be written
 };
 
 /// A file that the program adds to a checkpoint.
 struct CheckpointFile {
-  std::string name;
-  std::vector<std::byte> bytes;
+  std::string name;              ///< within the checkpoint, without slashes
+  std::vector<std::byte> bytes;  ///< its contents
 };
 
 /// Of one rank. One thread at a time. Only one job at a time may use a directory.

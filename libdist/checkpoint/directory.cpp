@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <utility>
 
 #include "libdist/checkpoint/shard.h"
 #include "libdist/wire/crc32c.h"
@@ -171,8 +172,12 @@ void Directory::discard(std::uint64_t step) {
 Status Directory::prune(int keep) {
   const auto names = list();
   DIST_TRY(names);
-  for (auto i = static_cast<std::size_t>(std::max(keep, 1)); i < names->size(); ++i) {
-    DIST_TRY(remove(text_of((*names)[i])));
+  int steps = 0;
+  std::optional<std::uint64_t> step;
+  for (const Name& name : *names) {
+    const bool superseded = std::exchange(step, name.step) == name.step;
+    if (!superseded) ++steps;
+    if (superseded || steps > std::max(keep, 1)) DIST_TRY(remove(text_of(name)));
   }
   return {};
 }

@@ -78,7 +78,7 @@ class Directory {
   /// Rank 0: removes an unfinished checkpoint, best effort.
   void discard(std::uint64_t step);
 
-  /// Rank 0: removes complete ones but the newest `keep`.
+  /// Rank 0: removes complete ones but the newest edition of each of the newest `keep` steps.
   Status prune(int keep);
 
  private:

@@ -225,10 +225,12 @@ std::uint64_t Reader::version(Range range) const {
 }
 
 Result<std::optional<Name>> find_newest(FileSystem& files, const Directory& directory,
+                                        std::optional<std::uint64_t> newest_step,
                                         std::vector<std::string>* damaged) {
   const auto names = directory.list();
   DIST_TRY(names);
   for (const Name& name : *names) {
+    if (newest_step && name.step > *newest_step) continue;
     const auto reader = Reader::open(files, directory.path_of(name));
     const Status whole = reader.ok() ? (*reader)->verify() : reader.status();
     if (whole.ok()) return std::optional(name);

@@ -62,9 +62,11 @@ class Reader final : public Source {
   std::vector<std::size_t> parameter_of_;  // entry of the layout -> parameter of the manifest
 };
 
-/// The newest checkpoint of a directory of which every byte is as it was written, or nothing. What
-/// is newer and damaged is passed over, and told in `damaged`, one line each.
+/// The newest checkpoint of a directory, not beyond `newest_step`, of which every byte is as it was
+/// written, or nothing. What is newer and damaged is passed over, and told in `damaged`, one line
+/// each.
 Result<std::optional<Name>> find_newest(FileSystem& files, const Directory& directory,
+                                        std::optional<std::uint64_t> newest_step,
                                         std::vector<std::string>* damaged);
 
 }  // namespace dist::checkpoint

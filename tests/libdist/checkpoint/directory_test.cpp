@@ -141,14 +141,15 @@ TEST_CASE("the newest are kept, and what has another name stays") {
         std::vector<std::string>{"step-000040", "step-000050", "step-x"});
 }
 
-TEST_CASE("the same step again becomes another edition, and the newer counts") {
+TEST_CASE("the same step again becomes another edition, and the newer stays") {
   FaultFiles files;
   Directory directory(files, "checkpoints", 77);
   REQUIRE_OK(directory.prepare());
   for (int i = 0; i < 3; ++i) REQUIRE_OK(save(directory, 4, 2));
-  CHECK(directory.list().value() == std::vector<Name>{{4, 2}, {4, 1}});
-  REQUIRE_OK(save(directory, 4, 2));
-  CHECK(directory.list().value() == std::vector<Name>{{4, 3}, {4, 2}});
+  CHECK(directory.list().value() == std::vector<Name>{{4, 2}});
+  REQUIRE_OK(save(directory, 5, 2));
+  REQUIRE_OK(save(directory, 5, 2));
+  CHECK(directory.list().value() == std::vector<Name>{{5, 1}, {4, 2}});
 }
 
 TEST_CASE("rank 0 waits for every shard, and hears of one that was given up") {

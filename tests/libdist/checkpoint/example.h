@@ -65,8 +65,8 @@ inline Status check_example(const checkpoint::Source& source, std::uint64_t step
 /// The newest whole checkpoint, or null.
 inline Result<std::unique_ptr<checkpoint::Reader>> open_newest(
     checkpoint::FileSystem& files, const checkpoint::Directory& directory,
-    std::vector<std::string>* damaged) {
-  const auto name = checkpoint::find_newest(files, directory, damaged);
+    std::vector<std::string>* damaged, std::optional<std::uint64_t> newest_step = {}) {
+  const auto name = checkpoint::find_newest(files, directory, newest_step, damaged);
   DIST_TRY(name);
   if (!name->has_value()) return std::unique_ptr<checkpoint::Reader>();
   return checkpoint::Reader::open(files, directory.path_of(**name));
