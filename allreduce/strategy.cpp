@@ -118,17 +118,23 @@ class RingStrategy final : public Strategy {
           "ring: join() with the rule mean-gradient needs the program's update, which keeps this "
           "replica equal to the others");
     }
-    exchange_->join();
-    for (bool others = true; others; ++step_) {
-      StepReport report;
-      report.step = step_;
-      contribute_nothing(arena_);
-      for (std::size_t bucket = 0; bucket < buckets_.size(); ++bucket) exchange_->start(bucket);
-      DIST_TRY(exchange_->finish(&report));
-      others = report.contributors != 0;
-      if (others && program_updates) update();
+    for (;;) {
+      const auto others = stand_by();
+      DIST_TRY(others);
+      if (!*others) return {};
+      if (program_updates) update();
     }
-    return {};
+  }
+
+  Result<bool> stand_by() override {
+    DIST_ASSERT(exchange_ != nullptr, "stand_by() before begin()");
+    exchange_->join();
+    StepReport report;
+    report.step = step_++;
+    contribute_nothing(arena_);
+    for (std::size_t bucket = 0; bucket < buckets_.size(); ++bucket) exchange_->start(bucket);
+    DIST_TRY(exchange_->finish(&report));
+    return report.contributors != 0;
   }
 
   Status end() override {

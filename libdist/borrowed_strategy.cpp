@@ -69,6 +69,12 @@ class BorrowedStrategy final : public Strategy {
     return {};
   }
 
+  Result<bool> stand_by() override {
+    auto others = inner_->stand_by();
+    if (others.ok() && (*others || updates_)) give_back_all();
+    return others;
+  }
+
   Status end() override { return inner_->end(); }
 
   ServerReport server_report() const override { return inner_->server_report(); }

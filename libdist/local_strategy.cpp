@@ -49,6 +49,7 @@ class LocalStrategy final : public Strategy {
   }
 
   Status join(const std::function<void()>&) override { return {}; }
+  Result<bool> stand_by() override { return false; }
 
   Status end() override { return {}; }
 

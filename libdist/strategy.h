@@ -51,8 +51,8 @@ struct ServerReport {
   /// piece applied between the worker's pull and its push, the largest of a worker's step. The last
   /// entry counts all older ones. Empty where the notion does not apply.
   std::vector<std::uint64_t> staleness;
-  std::uint64_t staleness_max = 0;
-  double staleness_mean = 0;
+  std::uint64_t staleness_max = 0;  ///< versions
+  double staleness_mean = 0;        ///< versions
   double imbalance = 0;  ///< elements of the fullest server over the mean of all, on every rank
 };
 
@@ -67,6 +67,7 @@ class Strategy {
  public:
   virtual ~Strategy() = default;
 
+  /// One of strategy_names().
   virtual std::string_view name() const = 0;
 
   /// How many ranks contribute gradients.
@@ -105,6 +106,11 @@ class Strategy {
   /// mean in the arena's gradients; it is an error to leave it out then, and unused otherwise.
   virtual Status join(const std::function<void()>& update = {}) = 0;
 
+  /// One step of join(); false: no worker has data any more. For several strategies of one world,
+  /// which are joined side by side: stand_by() of each, in the order of their steps, then the
+  /// program's update where it has one, until they say false.
+  virtual Result<bool> stand_by() = 0;
+
   /// The training loop is over: says so to the others and waits until they need this rank no more.
   /// On a rank that only serves (worker() == -1) this serves until all workers have ended.
   virtual Status end() = 0;
@@ -126,8 +132,8 @@ class Strategy {
   }
 
  protected:
-  checkpoint::Sink* checkpoint_sink_ = nullptr;
-  const checkpoint::Source* checkpoint_source_ = nullptr;
+  checkpoint::Sink* checkpoint_sink_ = nullptr;            ///< null: nothing is saved
+  const checkpoint::Source* checkpoint_source_ = nullptr;  ///< null: begins anew
 };
 
 }  // namespace dist

@@ -186,6 +186,12 @@ class ParameterServer final : public Strategy {
     return progress_.run(worker_->make_final_pull(step_));
   }
 
+  // The final pull is answered once nobody has data.
+  Result<bool> stand_by() override {
+    DIST_TRY(join({}));
+    return false;
+  }
+
   Status end() override {
     DIST_ASSERT(begun_ && !ended_, "end() follows begin(), once");
     if (worker_) {

@@ -76,6 +76,12 @@ UpdateRule rule_for(Values values) {
   return Adam{.learning_rate = 0.1, .weight_decay = 1e-3};  // its bias correction counts steps
 }
 
+// In one call, or step by step: others see no difference.
+void stop(Strategy& strategy, int worker) {
+  if (worker % 2 == 0) return expect_ok(strategy.join());
+  while (strategy.stand_by().value()) continue;
+}
+
 // What all workers end with.
 std::vector<float> train(const std::string& transport, int workers, const Case& chosen,
                          Values values) {
@@ -111,7 +117,7 @@ std::vector<float> train(const std::string& transport, int workers, const Case& 
           expect(report.step == step, "step");
         }
         if (worker >= 0) {
-          expect_ok(strategy->join());
+          stop(*strategy, worker);
           auto& end = ends[static_cast<std::size_t>(worker)];
           for (const std::size_t p : {0, 1}) {
             const auto span = arena.parameter_span<float>(p);
@@ -163,6 +169,29 @@ TEST_CASE("a program that updates parameters itself does so in join() too") {
     expect_ok(strategy->begin());
     expect(strategy->join().code() == ErrorCode::invalid_argument, "refused");
     expect_ok(strategy->end());
+  });
+}
+
+TEST_CASE("several strategies of a world stand by side by side, also with borrowed memory") {
+  test::run_ranks("shm", 3, [](World& world) {
+    std::vector<double> weights(3), gradients(3);
+    auto first = Arena::create({{"a", Elems(2)}}).value();
+    auto second = Arena::create({borrow("b", std::span(weights), std::span(gradients))}).value();
+    const auto a = make_strategy("ring", world, first, Sgd{.learning_rate = 1}).value();
+    const auto b = make_strategy("ring", world, second, Sgd{.learning_rate = 1}).value();
+    for (Strategy* strategy : {a.get(), b.get()}) expect_ok(strategy->begin());
+    for (int step = 0; step < 2 * world.rank(); ++step) {
+      for (float& g : first.gradient_span<float>(0)) g = 1;
+      gradients.assign(3, 1);
+      for (Strategy* strategy : {a.get(), b.get()}) strategy->ready(0);
+      for (Strategy* strategy : {a.get(), b.get()}) expect_ok(strategy->finish_step().status());
+    }
+    for (bool others = true; others;) {
+      for (Strategy* strategy : {a.get(), b.get()}) others = strategy->stand_by().value();
+    }
+    for (Strategy* strategy : {a.get(), b.get()}) expect_ok(strategy->end());
+    expect(first.parameter_span<float>(0)[1] == -4, "four steps of rank 2");
+    expect(weights == std::vector<double>(3, -4), "and in the program's own memory");
   });
 }
 
