@@ -2,7 +2,7 @@
 // Hooks of autograd turned into the verbs of a strategy. Two a parameter: one of the tensor, which
 // survives to() and load() and fires before the gradient is accumulated: there a backward pass is
 // noticed and everything checked; and one of the tensor's accumulator, which fires when the
-// gradient is final. In LibTorch 1.13 and 2.x alike.
+// gradient is final.
 #include "libdist/libtorch/libtorch.h"
 
 #include <fmt/format.h>
@@ -10,7 +10,6 @@
 #include <torch/csrc/autograd/function_hook.h>
 #include <torch/csrc/autograd/variable.h>
 #include <torch/types.h>
-#include <torch/version.h>
 
 #include <algorithm>
 #include <array>
@@ -22,13 +21,12 @@
 
 #include "libdist/check.h"
 #include "libdist/libtorch/archive.h"
+#include "libdist/libtorch/compat.h"
+#include "libdist/libtorch/lanes.h"
 #include "libdist/libtorch/replica.h"
 
 namespace dist::libtorch {
 namespace {
-
-// From 2.0 on zero_grad() drops the gradients unless asked not to: no breach of anything.
-constexpr bool kZeroGradDrops = TORCH_VERSION_MAJOR >= 2;
 
 enum class Breach : std::uint8_t { hook_lost, moved, dropped, replaced, sparse };
 constexpr std::size_t kBreaches = 5;
@@ -83,7 +81,7 @@ struct Parallel::State {
 
   Status meet();
   Status make_workers_group();
-  Status settle(std::vector<std::size_t> slots);
+  Status settle(const std::vector<std::size_t>& order);
   Status broadcast_constants();
   void hook_all();
   void hook_accumulator(std::size_t entry);
@@ -107,25 +105,21 @@ struct Parallel::State {
   std::vector<torch::Tensor> constants;
 
   struct Hooks {
-    std::shared_ptr<torch::autograd::Node> accumulator;  // kept: without it there is no hook
-    std::uintptr_t after = 0;                            // on the accumulator
-    unsigned before = 0;                                 // on the tensor
+    NodePointer accumulator;   // kept: without it there is no hook
+    std::uintptr_t after = 0;  // on the accumulator
+    unsigned before = 0;       // on the tensor
   };
   std::vector<Hooks> hooks;  // by entry
 
   std::unique_ptr<Group> everyone;
-  std::unique_ptr<Group> some;        // the workers, where others only serve
-  Group* workers = nullptr;           // those that contribute gradients; none on a mere server
-  std::vector<std::size_t> entry_in;  // by slot of the arena
-  std::vector<std::size_t> slot_of;   // by entry
-  std::shared_ptr<Arena> arena;
-  std::unique_ptr<Checkpoints> checkpoints;
-  std::unique_ptr<Strategy> strategy;  // after those: it goes first
+  std::unique_ptr<Group> some;  // the workers, where others only serve
+  Group* workers = nullptr;     // those that contribute gradients; none on a mere server
+  std::unique_ptr<Lanes> lanes;
 
   bool in_backward = false;
-  bool exchanging = false;  // this backward pass does
-  int accumulations = 0;    // Accumulation objects that live
-  std::vector<bool> arrived;
+  bool exchanging = false;                // this backward pass does
+  int accumulations = 0;                  // Accumulation objects that live
+  std::vector<bool> arrived;              // by entry, in this backward pass
   std::optional<ArrivalOrder> recording;  // until the first exchange
   std::optional<StepReport> exchanged;    // since the last step()
   std::uint64_t repairs = 0;
@@ -139,21 +133,22 @@ Status Parallel::State::meet() {
   auto group = make_group(world);
   DIST_TRY_BECAUSE(group, "libtorch");
   everyone = *std::move(group);
-  DIST_TRY(settle(std::move(reversed)));
+  DIST_TRY(settle(reversed));
   DIST_TRY(make_workers_group());
   if (options.arrival_order && world.ranks() > 1 && workers != nullptr &&
       workers->ranks() == world.ranks()) {
     recording.emplace(entries.size());
   }
-  if (world.rank() == 0 && checkpoints != nullptr && !checkpoints->resumed_from().empty()) {
-    DIST_TRY(unpack_tensors(checkpoints->resumed_from(), constants));
+  const Checkpoints* const from = lanes->checkpoints();
+  if (world.rank() == 0 && from != nullptr && !from->resumed_from().empty()) {
+    DIST_TRY(unpack_tensors(from->resumed_from(), constants));
   }
   return broadcast_constants();
 }
 
 Status Parallel::State::make_workers_group() {
   std::vector<std::int32_t> is_worker(static_cast<std::size_t>(world.ranks()), 0);
-  is_worker[static_cast<std::size_t>(world.rank())] = strategy->worker() >= 0 ? 1 : 0;
+  is_worker[static_cast<std::size_t>(world.rank())] = lanes->worker() >= 0 ? 1 : 0;
   DIST_TRY_BECAUSE(everyone->all_reduce(is_worker), "libtorch: meeting");
   std::vector<Rank> members;
   for (Rank r = 0; r < world.ranks(); ++r) {
@@ -161,7 +156,7 @@ Status Parallel::State::make_workers_group() {
   }
   if (members.size() == is_worker.size()) {
     workers = everyone.get();
-  } else if (strategy->worker() >= 0) {
+  } else if (lanes->worker() >= 0) {
     auto made = make_group(world, std::move(members));
     DIST_TRY_BECAUSE(made, "libtorch");
     some = *std::move(made);
@@ -170,26 +165,13 @@ Status Parallel::State::make_workers_group() {
   return {};
 }
 
-// A new arena in this order and a strategy on it; all replicas become rank 0's.
-Status Parallel::State::settle(std::vector<std::size_t> slots) {
-  strategy.reset();
-  auto made = lay_out(entries, slots);
-  DIST_TRY(made);
-  arena = *std::move(made);
-  entry_in = std::move(slots);
-  slot_of.resize(entries.size());
-  for (std::size_t s = 0; s < entry_in.size(); ++s) slot_of[entry_in[s]] = s;
-  auto chosen = make_strategy(options.strategy, world, *arena, options.update);
-  DIST_TRY_BECAUSE(chosen, "libtorch");
-  strategy = *std::move(chosen);
-  if (options.checkpoints) {
-    auto opened =
-        Checkpoints::open(*everyone, *arena, name_of(options.update.rule), *options.checkpoints);
-    DIST_TRY_BECAUSE(opened, "libtorch");
-    checkpoints = *std::move(opened);
-    checkpoints->attach(*strategy);
-  }
-  return strategy->begin().because("libtorch");
+// New arenas in this order and strategies on them; all replicas become rank 0's.
+Status Parallel::State::settle(const std::vector<std::size_t>& order) {
+  lanes.reset();
+  auto opened = Lanes::open(world, *everyone, options, entries, order);
+  DIST_TRY(opened);
+  lanes = *std::move(opened);
+  return {};
 }
 
 // All in one message: they are many and small.
@@ -256,7 +238,7 @@ void Parallel::State::after(std::size_t entry) {
   if (recording) {
     recording->note(entry);
   } else {
-    strategy->ready(slot_of[entry]);
+    lanes->ready(entry);
   }
 }
 
@@ -305,25 +287,19 @@ Status Parallel::State::adopt_arrival_order() {
   DIST_TRY_BECAUSE(order, "libtorch");
   recording.reset();
   arrived.assign(arrived.size(), false);
-  if (*order == entry_in) return {};
-  DIST_TRY(strategy->end());
-  return settle(*std::move(order));
+  if (lanes->keeps(*order)) return {};
+  DIST_TRY(lanes->end());
+  return settle(*order);
 }
 
 // The rest of the backward pass' gradients are what lies in the arena: zeros, if nothing did.
 Status Parallel::State::exchange() {
   DIST_TRY(adopt_arrival_order());
-  for (std::size_t s = 0; s < entry_in.size(); ++s) {
-    if (!arrived[entry_in[s]]) strategy->ready(s);
-  }
   arrived.assign(arrived.size(), false);
-  auto report = strategy->finish_step();
-  DIST_TRY_BECAUSE(report, "libtorch");
+  auto report = lanes->finish_step();
+  DIST_TRY(report);
   exchanged = *std::move(report);
-  if (updates) {
-    const auto gradients = arena->gradients({0, arena->elems().value});
-    std::fill(gradients.begin(), gradients.end(), std::byte{0});
-  }
+  if (updates) lanes->zero_gradients();
   return {};
 }
 
@@ -345,17 +321,17 @@ Result<StepReport> Parallel::State::step() {
 Status Parallel::State::join(const std::function<void()>& update) {
   DIST_TRY(adopt_arrival_order());
   for (Entry& entry : entries) realias_gradient(entry);
-  return strategy->join(update).because("libtorch");
+  return lanes->join(update);
 }
 
 Status Parallel::State::save(const torch::optim::Optimizer* optimizer) {
-  DIST_ASSERT(checkpoints != nullptr, "libtorch: save() needs AttachOptions::checkpoints");
+  DIST_ASSERT(lanes->checkpoints() != nullptr, "libtorch: save() needs AttachOptions::checkpoints");
   std::vector<CheckpointFile> files;
   if (world.rank() == 0) {
     files.push_back(pack_tensors(constants));
     if (optimizer != nullptr) files.push_back(pack_optimizer(*optimizer));
   }
-  return checkpoints->save(*strategy, {}, std::move(files)).because("libtorch");
+  return lanes->save(std::move(files));
 }
 
 Parallel::Parallel(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -392,28 +368,28 @@ Status Parallel::save(const torch::optim::Optimizer& optimizer) { return state_-
 Status Parallel::save() { return state_->save(nullptr); }
 
 std::uint64_t Parallel::first_step() const {
-  return state_->checkpoints != nullptr ? state_->checkpoints->first_step() : 0;
+  const Checkpoints* const from = state_->lanes->checkpoints();
+  return from != nullptr ? from->first_step() : 0;
 }
 
 Status Parallel::restore(torch::optim::Optimizer& optimizer) const {
-  const auto* const from = state_->checkpoints.get();
+  const Checkpoints* const from = state_->lanes->checkpoints();
   if (state_->updates || from == nullptr || from->resumed_from().empty()) return {};
   return unpack_optimizer(from->resumed_from(), optimizer);
 }
 
 Status Parallel::reattach() {
-  if (state_->checkpoints != nullptr) {
+  if (state_->options.checkpoints) {
     return Status::invalid_argument(
         "libtorch: reattach() would begin another job in the directory of the checkpoints; "
-        "attach() "
-        "anew without them, or with another directory");
+        "attach() anew without them, or with another directory");
   }
-  DIST_TRY(state_->strategy->end());
+  DIST_TRY(state_->lanes->end());
   state_->exchanged.reset();
   for (const Entry& entry : state_->entries) {
-    DIST_TRY(check_parameter(entry.name, entry.tensor, state_->entries[0].tensor.scalar_type()));
+    DIST_TRY(check_parameter(entry.name, entry.tensor));
   }
-  DIST_TRY(state_->settle(state_->entry_in));
+  DIST_TRY(state_->settle(state_->lanes->order()));
   for (std::size_t e = 0; e < state_->entries.size(); ++e) {
     auto& hooks = state_->hooks[e];
     if (torch::autograd::impl::try_get_grad_accumulator(state_->entries[e].tensor) !=
@@ -425,12 +401,12 @@ Status Parallel::reattach() {
 }
 
 Status Parallel::end() {
-  DIST_TRY_BECAUSE(state_->strategy->end(), "libtorch");
-  return state_->checkpoints != nullptr ? state_->checkpoints->wait() : Status();
+  DIST_TRY(state_->lanes->end());
+  return state_->lanes->wait_for_checkpoints();
 }
 
-int Parallel::workers() const { return state_->strategy->workers(); }
-int Parallel::worker() const { return state_->strategy->worker(); }
+int Parallel::workers() const { return state_->lanes->workers(); }
+int Parallel::worker() const { return state_->lanes->worker(); }
 std::uint64_t Parallel::repairs() const { return state_->repairs; }
 
 Result<Parallel> attach(torch::nn::Module& module, World& world, AttachOptions options) {

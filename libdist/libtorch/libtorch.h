@@ -146,9 +146,10 @@ class Parallel {
 /// an arena (same tensors, new addresses), so call it after load() and to(); an optimizer may be
 /// made before or after. Parameters that require no gradient are left out, shared ones taken once.
 /// The module's class, names and methods stay. `world` stays in place and outlives the Parallel,
-/// the module does not need to. Collective. Errors: no parameter requires a gradient; parameters
-/// that are not f32 or f64 of one kind, not in host memory, or not dense; what make_strategy()
-/// refuses.
+/// the module does not need to. Collective. Parameters may be of both types, f32 and f64, where the
+/// strategy is "ring" or "none", and without clip_norm; their checkpoints are then a directory
+/// each. Errors: no parameter requires a gradient; parameters of another type, not in host memory,
+/// or not dense (the message names one); what make_strategy() refuses.
 Result<Parallel> attach(torch::nn::Module& module, World& world, AttachOptions options = {});
 
 }  // namespace dist::libtorch

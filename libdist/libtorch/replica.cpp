@@ -27,6 +27,11 @@ bool same_place(const torch::Tensor& a, const torch::Tensor& b) {
   return a.data_ptr() == b.data_ptr() && a.strides() == b.strides();
 }
 
+// The slot's own memory, read with other strides, must be whole before it is written.
+void copy(torch::Tensor& slot, const torch::Tensor& from) {
+  slot.copy_(from.is_alias_of(slot) ? from.clone() : from);
+}
+
 // All of the arena's parameters or gradients as one flat tensor that keeps the arena.
 torch::Tensor flat(const std::shared_ptr<Arena>& arena, std::span<std::byte> bytes) {
   const auto type = arena->dtype() == DType::f64 ? torch::kFloat64 : torch::kFloat32;
@@ -36,21 +41,16 @@ torch::Tensor flat(const std::shared_ptr<Arena>& arena, std::span<std::byte> byt
 
 }  // namespace
 
-Status check_parameter(const std::string& name, const torch::Tensor& tensor,
-                       torch::ScalarType type) {
+Status check_parameter(const std::string& name, const torch::Tensor& tensor) {
   if (!tensor.device().is_cpu()) {
     return refuse(name, fmt::format("is on {}; this build exchanges host memory only: attach "
                                     "before to(device), or keep the module on the CPU",
                                     tensor.device().str()));
   }
   if (tensor.scalar_type() != torch::kFloat32 && tensor.scalar_type() != torch::kFloat64) {
-    return refuse(name, fmt::format("is {}; parameters are f32 or f64",
+    return refuse(name, fmt::format("is {}; parameters that are trained are f32 or f64: convert it "
+                                    "with to() before attach(), or freeze it",
                                     torch::toString(tensor.scalar_type())));
-  }
-  if (tensor.scalar_type() != type) {
-    return refuse(name,
-                  "has another type than the ones before it; one arena holds one type: "
-                  "convert the module with to() before attach()");
   }
   if (tensor.layout() != torch::kStrided || !tensor.is_non_overlapping_and_dense()) {
     return refuse(name, "is not dense; make it contiguous() before attach()");
@@ -65,8 +65,7 @@ Result<std::vector<Entry>> find_parameters(torch::nn::Module& module) {
     const torch::Tensor& tensor = item.value();
     if (!tensor.defined() || !tensor.requires_grad()) continue;
     if (!seen.insert(tensor.unsafeGetTensorImpl()).second) continue;
-    const auto type = entries.empty() ? tensor.scalar_type() : entries.front().tensor.scalar_type();
-    DIST_TRY(check_parameter(item.key(), tensor, type));
+    DIST_TRY(check_parameter(item.key(), tensor));
     entries.push_back({item.key(), tensor, {}, {}});
   }
   if (entries.empty()) {
@@ -92,7 +91,6 @@ std::vector<torch::Tensor> find_constants(torch::nn::Module& module) {
 
 Result<std::shared_ptr<Arena>> lay_out(std::vector<Entry>& entries,
                                        const std::vector<std::size_t>& order) {
-  DIST_ASSERT(order.size() == entries.size(), "libtorch: the order names each parameter once");
   std::vector<Parameter> parameters;
   for (const std::size_t e : order) {
     const auto& tensor = entries[e].tensor;
@@ -124,7 +122,7 @@ bool fits(const Entry& entry) {
 
 void realias_parameter(Entry& entry) {
   const torch::NoGradGuard no_grad;
-  entry.value.copy_(entry.tensor);
+  if (!same_place(entry.tensor, entry.value)) copy(entry.value, entry.tensor.detach());
   entry.tensor.set_data(entry.value);
 }
 
@@ -136,7 +134,7 @@ void realias_gradient(Entry& entry) {
   } else if (gradient.is_sparse()) {
     entry.gradient.copy_(gradient.to_dense());
   } else if (!same_place(gradient, entry.gradient)) {
-    entry.gradient.copy_(gradient);
+    copy(entry.gradient, gradient);
   }
   entry.tensor.mutable_grad() = entry.gradient;
 }

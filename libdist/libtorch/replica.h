@@ -26,14 +26,13 @@ struct Entry {
 /// Errors as attach().
 Result<std::vector<Entry>> find_parameters(torch::nn::Module& module);
 
-/// Whether a tensor of this name may lie in an arena of `type`.
-Status check_parameter(const std::string& name, const torch::Tensor& tensor,
-                       torch::ScalarType type);
+/// Whether a tensor of this name may lie in an arena.
+Status check_parameter(const std::string& name, const torch::Tensor& tensor);
 
 /// What a module's ranks must have equal besides: buffers and frozen parameters. Shared ones once.
 std::vector<torch::Tensor> find_constants(torch::nn::Module& module);
 
-/// An arena with a slot for each entry, entry `order[k]` in slot k. Parameters and gradients are
+/// An arena for entries of one type, entry `order[k]` in slot k. Parameters and gradients are
 /// copied there and the tensors made aliases; the memory lives as long as any of them.
 Result<std::shared_ptr<Arena>> lay_out(std::vector<Entry>& entries,
                                        const std::vector<std::size_t>& order);

@@ -112,6 +112,43 @@ TEST_CASE("the library's update, on the ranks or at the servers, equals torch's 
   }
 }
 
+TEST_CASE("an update with a schedule and clipping, at the ranks or at a server, is torch's") {
+  torch::set_num_threads(1);
+  Update update = Momentum{.learning_rate = 0.1, .momentum = 0.9};
+  update.schedule = {.decay = StepDecay{.interval_steps = 2, .factor = 0.5}};
+  update.clip_norm = 0.02;
+  TorchNet alone;
+  torch::optim::SGD optimizer(test::trainable(alone), torch::optim::SGDOptions(0.1).momentum(0.9));
+  int clipped = 0;
+  for (int step = 0; step < kSteps; ++step) {
+    auto& group = static_cast<torch::optim::SGDOptions&>(optimizer.param_groups()[0].options());
+    group.lr(0.1 * std::pow(0.5, step / 2));
+    optimizer.zero_grad();
+    test::loss(alone, step * 2 * kBatch, 2 * kBatch).backward();
+    if (torch::nn::utils::clip_grad_norm_(test::trainable(alone), 0.02) > 0.02) ++clipped;
+    optimizer.step();
+  }
+  CHECK(clipped == kSteps);
+  auto options = small_buckets();
+  options.servers = 1;
+  for (const std::string strategy : {"ring", "sync-ps"}) {
+    INFO(strategy);
+    REQUIRE_NOTHROW(test::run_ranks(
+        "shm", 2,
+        [&](World& world) {
+          TorchNet net;
+          auto parallel = attach(net, world, {.strategy = strategy, .update = update}).value();
+          for (int step = 0; step < kSteps; ++step) {
+            test::loss(net, (step * 2 + world.rank()) * kBatch, kBatch).backward();
+          }
+          const auto far = test::distance(test::values(alone), test::values(net));
+          expect(far < 1e-5, "differs from torch's: " + std::to_string(far));
+          expect_ok(parallel.end());
+        },
+        options));
+  }
+}
+
 TEST_CASE("async-ps trains, and a rank that only serves serves") {
   torch::set_num_threads(1);
   auto options = small_buckets();
@@ -296,10 +333,14 @@ TEST_CASE("what cannot be attached says what to do") {
   TorchNet net;
   CHECK(story(net, {.strategy = "sync-ps"}).find("mean-gradient") != std::string::npos);
   CHECK(story(net, {.strategy = "rong"}).find("valid: ring") != std::string::npos);
-  net.left->to(torch::kFloat64);
-  CHECK(story(net).find("'left.weight' has another type") != std::string::npos);
-  net.to(torch::kFloat16);
-  CHECK(story(net).find("parameters are f32 or f64") != std::string::npos);
+  for (const auto type : {torch::kFloat16, torch::kBFloat16}) {
+    net.left->to(type);
+    CHECK(story(net).find("'left.weight' is " + std::string(torch::toString(type))) !=
+          std::string::npos);
+  }
+  torch::nn::Module elsewhere;
+  elsewhere.register_parameter("there", torch::empty({3}, torch::kMeta));
+  CHECK(story(elsewhere).find("'there' is on meta") != std::string::npos);
   for (auto& parameter : net.parameters()) parameter.requires_grad_(false);
   CHECK(story(net).find("no parameter of the module requires a gradient") != std::string::npos);
 }
