@@ -160,7 +160,7 @@ class ParameterServer final : public Strategy {
     if (arrivals_->wait_until(first, last, TimePoint())) return {};
     const WaitClock clock(*this);
     while (!arrivals_->wait_until(first, last, Clock::now() + kLookForFailures)) {
-      if (pull_->finished()) return pull_->wait();
+      if (pull_->finished()) return with_loss(pull_->wait());
     }
     return {};
   }
@@ -177,13 +177,13 @@ class ParameterServer final : public Strategy {
         if (outcome.ok()) outcome = pushed;
       }
     }
-    DIST_TRY(outcome);
+    DIST_TRY(with_loss(outcome));
     return end_of_step();
   }
 
   Status join(const std::function<void()>&) override {
     DIST_ASSERT(worker_ && begun_, "join() needs a worker that has begun");
-    return progress_.run(worker_->make_final_pull(step_));
+    return with_loss(progress_.run(worker_->make_final_pull(step_)));
   }
 
   // The final pull is answered once nobody has data.
@@ -197,7 +197,7 @@ class ParameterServer final : public Strategy {
     if (worker_) {
       // Before the bye: until then nobody writes to what this worker shows.
       if (host_) DIST_TRY_BECAUSE(host_->give_back_parameters(), rules_.strategy_name);
-      DIST_TRY(progress_.run(worker_->make_bye()));
+      DIST_TRY(with_loss(progress_.run(worker_->make_bye())));
     }
     if (serving_) DIST_TRY(serving_->wait());
     if (const auto refused = progress_.counters().connections_refused; server_ && refused != 0) {
@@ -284,6 +284,26 @@ class ParameterServer final : public Strategy {
     }
     const auto placed = server_ ? server_->bytes_placed() : Bytes();
     return bytes_of(read, arena_.dtype()) + (placed - std::exchange(bytes_placed_, placed));
+  }
+
+  // A job that ends before its time loses what was updated since its last checkpoint: as far as
+  // this worker has been given it.
+  Status with_loss(const Status& failure) const {
+    if (failure.code() != ErrorCode::peer_lost) return failure;
+    const auto kept = checkpoint_sink_ == nullptr ? nullptr : checkpoint_sink_->newest();
+    std::uint64_t lost = 0;
+    for (std::size_t id = 0; id < map_->pieces.size(); ++id) {
+      const auto given = worker_->versions()[id];
+      const auto safe = kept == nullptr ? 0 : kept->version(map_->pieces[id].range);
+      lost = std::max(lost, given - std::min(safe, given));
+    }
+    return {
+        failure.code(),
+        fmt::format("{}; {} versions are lost{}, {}", failure.message(), lost,
+                    options_.drops_lost_workers() ? " unless the servers go on" : "",
+                    kept == nullptr ? "there is no complete checkpoint"
+                                    : fmt::format("the last complete checkpoint is that of step {}",
+                                                  kept->step()))};
   }
 
   void push_full_buckets() {

@@ -91,16 +91,7 @@ std::string Worker::name_of_server(int server) const {
 }
 
 Status Worker::from(int server, const Status& why) const {
-  std::uint64_t newest = 0;
-  for (const auto id : options_.map->of_server[static_cast<std::size_t>(server)]) {
-    newest = std::max(newest, versions_[id]);
-  }
-  if (why.code() != ErrorCode::peer_lost || newest == 0) {
-    return why.because(fmt::format("from {}", name_of_server(server)));
-  }
-  return why.because(
-      fmt::format("from {}, with which at most {} updates since the last checkpoint are lost",
-                  name_of_server(server), newest));
+  return why.because(fmt::format("from {}", name_of_server(server)));
 }
 
 // Servers may be at different steps: the latest is still to come for all of them.

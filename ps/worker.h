@@ -113,7 +113,7 @@ class Worker : public std::enable_shared_from_this<Worker> {
   /// What was pulled last, by piece.
   std::vector<std::uint64_t>& versions() { return versions_; }
   std::string name_of_server(int server) const;
-  /// A failure told with the server it came from, and with what was lost with it.
+  /// A failure told with the server it came from.
   Status from(int server, const Status& why) const;
   Header header(Kind kind) const;
   Header piece_header(Kind kind, std::uint32_t piece) const;

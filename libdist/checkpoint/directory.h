@@ -54,6 +54,7 @@ class Directory {
   Directory(FileSystem& files, std::string path, std::uint64_t job)
       : files_(files), path_(std::move(path)), job_(job) {}
 
+  FileSystem& files() const { return files_; }
   const std::string& path() const { return path_; }
   std::string path_of(Name name) const { return path_ + "/" + text_of(name); }
 

@@ -50,14 +50,6 @@ class Snapshot {
   std::vector<std::unique_ptr<std::byte[]>> memory_;
 };
 
-/// Where snapshots go.
-class Sink {
- public:
-  virtual ~Sink() = default;
-  /// Thread-safe; never blocks.
-  virtual void accept(Snapshot snapshot) = 0;
-};
-
 /// Where a resumed job comes from. One thread at a time.
 class Source {
  public:
@@ -72,6 +64,18 @@ class Source {
 
   /// Updates applied to a range: the smallest of its parts.
   virtual std::uint64_t version(Range range) const = 0;
+};
+
+/// Where snapshots go.
+class Sink {
+ public:
+  virtual ~Sink() = default;
+  /// Thread-safe; never blocks.
+  virtual void accept(Snapshot snapshot) = 0;
+
+  /// The newest complete checkpoint as of now, null where none can be found. Reads files; any
+  /// thread. Must not outlive the sink.
+  virtual std::unique_ptr<Source> newest() const = 0;
 };
 
 }  // namespace dist::checkpoint

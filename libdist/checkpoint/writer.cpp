@@ -7,6 +7,8 @@
 
 #include <utility>
 
+#include "libdist/checkpoint/reader.h"
+
 namespace dist::checkpoint {
 namespace {
 
@@ -40,6 +42,17 @@ void Writer::accept(Snapshot snapshot) {
     snapshots_.push_back(std::move(snapshot));
   }
   work_.notify_one();
+}
+
+// Its values are not looked at.
+std::unique_ptr<Source> Writer::newest() const {
+  const auto names = directory_.list();
+  if (!names.ok()) return nullptr;
+  for (const Name& name : *names) {
+    auto reader = Reader::open(directory_.files(), directory_.path_of(name));
+    if (reader.ok() && (*reader)->fit(layout_).ok()) return *std::move(reader);
+  }
+  return nullptr;
 }
 
 void Writer::commit(Contents contents) {

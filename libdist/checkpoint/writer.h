@@ -33,6 +33,7 @@ class Writer final : public Sink {
   ~Writer() override;
 
   void accept(Snapshot snapshot) override;
+  std::unique_ptr<Source> newest() const override;
 
   /// Rank 0: completes a checkpoint once its shards are there. Never blocks.
   void commit(Contents contents);

@@ -117,11 +117,12 @@ bool Program::pump(int timeout_ms) {
 
 void Program::wait_for(const std::string& text, int times, double seconds) {
   const double deadline_s = now_s() + seconds;
-  while (count_of(finished_.out, text) < times) {
+  const auto found = [&] { return count_of(finished_.out, text) + count_of(finished_.err, text); };
+  while (found() < times) {
     const bool more = pump(50);
-    if (count_of(finished_.out, text) >= times) return;
+    if (found() >= times) return;
     if (!more || now_s() > deadline_s) {
-      throw std::runtime_error("'" + text + "' was not printed; stdout:\n" + finished_.out +
+      throw std::runtime_error("'" + text + "' was not printed in time; stdout:\n" + finished_.out +
                                "\nstderr:\n" + finished_.err);
     }
   }

@@ -30,8 +30,8 @@ class Program {
   pid_t pid() const { return pid_; }
   void signal(int signal) const;
 
-  /// Reads its output until stdout holds `text` `times` times; throws after `seconds` or at its
-  /// end.
+  /// Reads its output until stdout and stderr hold `text` `times` times; throws after `seconds` or
+  /// at its end.
   void wait_for(const std::string& text, int times = 1, double seconds = 60);
 
   /// Reads on until it has ended; kills it and throws after `seconds`.

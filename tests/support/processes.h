@@ -13,6 +13,13 @@ namespace dist::test {
 /// thread.
 std::vector<int> run_processes(int count, const std::function<void(int)>& body);
 
+/// By what a sanitizer multiplies the time that things may take.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+inline constexpr int kSlower = 4;
+#else
+inline constexpr int kSlower = 1;
+#endif
+
 /// Ends the calling process as kill -9 does.
 [[noreturn]] void kill_this_process();
 
