@@ -88,7 +88,10 @@ dist_settle(ONEDNN oneDNN_FOUND "oneDNN ${oneDNN_VERSION}" "libdnnl-dev")
 
 dist_part(LIBTORCH "Component libtorch: LibTorch modules trained with the strategies")
 if(NOT DIST_CHOICE_LIBTORCH STREQUAL "OFF")
+  # dist::libtorch hands LibTorch's targets on, also to the project that this is a part of.
+  set(CMAKE_FIND_PACKAGE_TARGETS_GLOBAL ON)
   find_package(Torch QUIET)
+  unset(CMAKE_FIND_PACKAGE_TARGETS_GLOBAL)
 endif()
 dist_settle(LIBTORCH Torch_FOUND "LibTorch ${Torch_VERSION}" "libtorch-dev")
 
