@@ -158,7 +158,11 @@ build_own_loop() {
 
 # libdist as a part of somebody's build: FetchContent's SOURCE_DIR is add_subdirectory.
 build_subdirectory() {
-  local folder=$work/subdirectory
+  local folder=$work/subdirectory targets=(own_loop) with_libtorch=OFF
+  if [[ -n $(find "$prefix" -name 'distLibtorchTargets.cmake') ]]; then
+    targets+=(mnist)
+    with_libtorch=ON
+  fi
   mkdir -p "$folder"
   cat >"$folder/CMakeLists.txt" <<END
 cmake_minimum_required(VERSION 3.25)
@@ -167,11 +171,25 @@ include(FetchContent)
 FetchContent_Declare(libdist SOURCE_DIR "$source_dir")
 FetchContent_MakeAvailable(libdist)
 add_subdirectory("$source_dir/examples/own_loop" own_loop)
+if(TARGET dist::libtorch)
+  add_subdirectory("$source_dir/examples/libtorch" libtorch)
+endif()
 END
   cmake -S "$folder" -B "$folder/build" -G Ninja -DCMAKE_CXX_COMPILER="$compiler" -DCMAKE_BUILD_TYPE=None -DDIST_WITH_MPI=OFF \
-    -DDIST_WITH_LIBTORCH=OFF -DDIST_WITH_ONEDNN=OFF
-  cmake --build "$folder/build" -j 2 --target own_loop
+    -DDIST_WITH_LIBTORCH=$with_libtorch -DDIST_WITH_ONEDNN=OFF
+  cmake --build "$folder/build" -j 2 --target "${targets[@]}"
   expect_own_loop "$(find "$folder/build" -name own_loop -type f)"
+  if [[ $with_libtorch == ON ]]; then
+    export OMP_NUM_THREADS=1
+    expect_learning "$prefix/bin/distrun -n 2 -- $(find "$folder/build" -name mnist -type f) 3"
+  fi
+}
+
+# The loss of the third epoch is well below that of the first.
+expect_learning() {  # command
+  local losses
+  losses=$($1 | awk '/epoch 0/ { first += $NF } /epoch 2/ { last += $NF } END { print first, last }')
+  awk -v losses="$losses" 'BEGIN { split(losses, l); exit !(l[1] > 0 && l[2] < 0.8 * l[1]) }' || fail "$1: the loss went $losses"
 }
 
 count_added_lines() {  # alone parallel
@@ -187,8 +205,7 @@ build_libtorch() {
   build_example libtorch
   export OMP_NUM_THREADS=1
   for command in "$work/libtorch/mnist_alone 3" "$prefix/bin/distrun -n 2 -- $work/libtorch/mnist 3"; do
-    losses=$($command | awk '/epoch 0/ { first += $NF } /epoch 2/ { last += $NF } END { print first, last }')
-    awk -v losses="$losses" 'BEGIN { split(losses, l); exit !(l[1] > 0 && l[2] < 0.8 * l[1]) }' || fail "$command: the loss went $losses"
+    expect_learning "$command"
   done
   for command in "$work/libtorch/resnet18_alone 1 32" "$prefix/bin/distrun -n 2 -- $work/libtorch/resnet18 1 64"; do
     losses=$($command)

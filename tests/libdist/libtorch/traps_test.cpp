@@ -3,7 +3,12 @@
 // an error in strict mode. Without the repair the replicas of these tests differ.
 #include <dist/libtorch.h>
 
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <fstream>
 #include <functional>
+#include <iterator>
 #include <sstream>
 #include <string>
 
@@ -11,6 +16,7 @@
 #include "tests/libdist/libtorch/net.h"
 #include "tests/support/catch.h"
 #include "tests/support/ranks.h"
+#include "tests/support/scratch.h"
 
 namespace {
 
@@ -143,6 +149,39 @@ TEST_CASE("strict: each trap is an error that says what to do") {
     INFO(story);
     CHECK((story.find(chosen.advice) != std::string::npos) != chosen.legal);
   }
+}
+
+// What `body` writes to stderr.
+std::string errors_of(const std::function<void()>& body) {
+  const test::ScratchFolder scratch;
+  const auto path = scratch.path("stderr");
+  const int terminal = ::dup(STDERR_FILENO);
+  const int file = ::open(path.c_str(), O_CREAT | O_WRONLY, 0600);
+  ::dup2(file, STDERR_FILENO);
+  body();
+  ::dup2(terminal, STDERR_FILENO);
+  ::close(file);
+  ::close(terminal);
+  std::ifstream text(path);
+  return {std::istreambuf_iterator<char>(text), {}};
+}
+
+TEST_CASE("a repair is told once, with the parameter's name and advice") {
+  auto world = World::open({}).value();
+  TorchNet net;
+  auto parallel = attach(net, world).value();
+  const auto told = errors_of([&] {
+    for (int step = 0; step < 3; ++step) {
+      net.right->weight.mutable_grad() = torch::zeros_like(net.right->weight);
+      test::loss(net, step, 4).backward();
+    }
+  });
+  CHECK(parallel.repairs() == 3);
+  CHECK(
+      told ==
+      "[rank 0] warning: libtorch: parameter 'right.weight' was given another gradient tensor, as "
+      "an assignment to grad() or create_graph does; copy_() into the one that is there; "
+      "repaired, and not told again\n");
 }
 
 TEST_CASE("create_graph replaces gradients: they are brought back") {
