@@ -37,7 +37,7 @@ void add_trainer(CLI::App& app, SweepOptions& o) {
   app.add_option("--threads", o.threads,
                  "Threads per rank; 0 = cores / largest rank count, the same in every run");
   app.add_option("--backend", o.backend, "onednn, ref or replay (emulated)");
-  app.add_option("--transport", o.transport, "auto, shm, tcp or mpi");
+  app.add_option("--transport", o.transport, "auto, shm, tcp, mpi or nccl");
   app.add_option("--servers", o.servers, "Parameter servers; 0 = the trainer's default");
   app.add_option("--placement", o.placement, "Of servers: colocated or dedicated")
       ->check(CLI::IsMember({"colocated", "dedicated"}));

@@ -109,8 +109,11 @@ dist_part(NCCL "Collectives between GPUs")
 if(NOT DIST_CHOICE_NCCL STREQUAL "OFF")
   find_package(NCCL QUIET)
 endif()
-dist_settle(NCCL NCCL_FOUND
-            "NCCL ${NCCL_VERSION} found, but no source of this version uses it" "libnccl-dev")
+set(DIST_NCCL_USABLE OFF)
+if(NCCL_FOUND AND DIST_HAVE_CUDA)
+  set(DIST_NCCL_USABLE ON)
+endif()
+dist_settle(NCCL DIST_NCCL_USABLE "NCCL ${NCCL_VERSION}" "CUDA and libnccl-dev")
 
 dist_part(CUDNN "GPU layers of the trainers")
 if(NOT DIST_CHOICE_CUDNN STREQUAL "OFF")

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "allreduce/device_group.h"
 #include "allreduce/group.h"
 #include "allreduce/strategy.h"
 #include "libdist/borrowed_strategy.h"
@@ -17,8 +18,9 @@
 namespace dist {
 namespace {
 
+// With nccl the gradients alone are NCCL's.
 std::string choose_transport(const Options& options) {
-  if (options.transport != "auto") return options.transport;
+  if (options.transport != "auto" && options.transport != "nccl") return options.transport;
   if (options.launcher == Launcher::open_mpi && mpi_available()) return "mpi";
   return options.one_host ? "shm" : "tcp";
 }
@@ -35,6 +37,7 @@ Result<World> World::from_environment(int argc, const char* const* argv) {
 
 Result<World> World::open(Options options) {
   DIST_TRY(options.validate());
+  if (options.transport == "nccl") DIST_TRY(allreduce::nccl_available());
   auto transport = make_transport(options);
   DIST_TRY_BECAUSE(transport, fmt::format("rank {} of {}", options.rank, options.ranks));
   return over(*std::move(transport), std::move(options));
@@ -46,7 +49,7 @@ Result<std::unique_ptr<Transport>> make_transport(const Options& options) {
   if (name == "tcp") return open_tcp(options);
   if (name == "mpi") return open_mpi(options);
   return Status::invalid_argument(
-      fmt::format("transport '{}' is unknown; valid: auto, shm, tcp, mpi", name));
+      fmt::format("transport '{}' is unknown; valid: auto, shm, tcp, mpi, nccl", name));
 }
 
 std::vector<std::string_view> strategy_names() { return {"ring", "sync-ps", "async-ps", "none"}; }
@@ -62,6 +65,10 @@ Result<std::unique_ptr<Strategy>> make_on_arena(std::string_view name, World& wo
   }
   if (name == "ring") return allreduce::make_strategy(world, arena, std::move(update));
   if (name == "sync-ps") return ps::make_strategy(ps::Mode::sync, world, arena, std::move(update));
+  if (name == "async-ps" && world.options().transport == "nccl") {
+    return Status::invalid_argument(
+        "async-ps: over NCCL every rank waits for every other; choose transport shm, tcp or mpi");
+  }
   if (name == "async-ps") {
     return ps::make_strategy(ps::Mode::async, world, arena, std::move(update));
   }

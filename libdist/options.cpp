@@ -121,9 +121,9 @@ struct Entry {
 
 // The one table of options: names, parsing and printing.
 const auto kEntries = std::to_array<Entry>({
-    {"transport", "auto, shm, tcp or mpi",
+    {"transport", "auto, shm, tcp, mpi, or nccl (gradients between GPUs; all else as auto)",
      [](std::string_view t, Options* o) {
-       return parse_word(t, {"auto", "shm", "tcp", "mpi"}, &o->transport);
+       return parse_word(t, {"auto", "shm", "tcp", "mpi", "nccl"}, &o->transport);
      },
      [](const Options& o) { return o.transport; }},
     {"rendezvous",

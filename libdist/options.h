@@ -41,8 +41,10 @@ struct Options {
   std::uint64_t job = 0;  ///< the same on all ranks of a job, different between jobs
 
   // Transport.
-  std::string transport = "auto";  ///< auto, shm, tcp or mpi; auto = mpi under mpirun where built,
-                                   ///< else shm in one host, else tcp
+  std::string transport =
+      "auto";  ///< auto, shm, tcp, mpi or nccl; auto = mpi under mpirun where built, else shm in
+               ///< one host, else tcp. nccl: gradients that lie on GPUs go over NCCL (strategies
+               ///< ring and sync-ps), all other messages as with auto
   std::string rendezvous;  ///< "dir:PATH" (one host), "tcp:HOST:PORT" (of rank 0; elastic: of every
                            ///< server, commas between); "" = a private directory of the job
   std::string bind_address =

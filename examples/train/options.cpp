@@ -94,7 +94,8 @@ void add_training_options(CLI::App& app, TrainOptions* o) {
 
 void add_world_options(CLI::App& app, WorldTexts* w) {
   app.add_option("--transport", w->transport,
-                 "auto, shm, tcp or mpi [auto: mpi under mpirun, else shm on one host, else tcp]");
+                 "auto, shm, tcp, mpi, or nccl for gradients on GPUs [auto: mpi under mpirun, else "
+                 "shm on one host, else tcp]");
   app.add_option("--rendezvous", w->rendezvous,
                  "Where ranks meet: dir:PATH, or tcp:HOST:PORT where rank 0 listens [private]");
   app.add_option("--servers", w->servers,

@@ -74,7 +74,7 @@ TEST_CASE("what all ranks get wrong alike is told once") {
   const std::vector<Case> cases = {
       {"--model alexnet", {"alexnet", "vgg16, vgg19, resnet50"}},
       {"--strategy rings", {"rings", "ring, sync-ps, async-ps, none"}},
-      {"--transport pigeon", {"pigeon", "auto, shm, tcp, mpi"}},
+      {"--transport pigeon", {"pigeon", "auto, shm, tcp, mpi, nccl"}},
       {"--backend cudnn", {"cudnn", "ref, onednn, replay"}},
       {"--optimizer adamax", {"adamax", "sgd, momentum"}},
       {"--schedule cosine --rate-warmup 105", {"schedule cosine", "105"}},

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "allreduce/device_group.h"
 #include "tests/support/catch.h"
 #include "tests/support/ranks.h"
 
@@ -43,9 +44,26 @@ TEST_CASE("an unknown strategy or transport is an error that lists the valid nam
   options.transport = "carrier-pigeon";
   const auto transport = dist::make_transport(options);
   REQUIRE(transport.status().code() == dist::ErrorCode::invalid_argument);
-  for (const char* name : {"auto", "shm", "tcp", "mpi"}) {
+  for (const char* name : {"auto", "shm", "tcp", "mpi", "nccl"}) {
     REQUIRE(transport.status().message().find(name) != std::string::npos);
   }
+}
+
+TEST_CASE("nccl is for gradients: messages of the host go as with auto, and async-ps refuses it") {
+  dist::Options options;
+  options.transport = "nccl";
+  auto transport = dist::make_transport(options);
+  REQUIRE_OK(transport);
+  REQUIRE((*transport)->name() == "shm");
+  auto world = dist::World::over(*std::move(transport), options);
+  auto arena = small_arena();
+  const auto refused = dist::make_strategy("async-ps", world, arena, dist::Sgd{}).status();
+  REQUIRE(refused.code() == dist::ErrorCode::invalid_argument);
+  REQUIRE(refused.message().find("shm, tcp or mpi") != std::string::npos);
+  const auto available = dist::allreduce::nccl_available();
+  const auto opened = dist::World::open(options);
+  REQUIRE(opened.status().message() == available.message());
+  REQUIRE((available.ok() || available.message().find("DIST_WITH_NCCL") != std::string::npos));
 }
 
 TEST_CASE("a group of all ranks gives every rank the same exact sums") {

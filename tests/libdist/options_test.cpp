@@ -175,7 +175,8 @@ TEST_CASE("an unknown option is an error that lists the valid ones") {
 }
 
 TEST_CASE("a bad value is an error that names source, value and what is valid") {
-  require_error(read({}, {"--dist-transport=ib"}), {"--dist-transport", "'ib'", "shm, tcp, mpi"});
+  require_error(read({}, {"--dist-transport=ib"}),
+                {"--dist-transport", "'ib'", "shm, tcp, mpi, nccl"});
   require_error(read({{"DIST_ALGORITHM", "bush"}}), {"DIST_ALGORITHM", "'bush'", "native"});
   for (const std::string bad : {"", "-1", "1x", "0", "1e3", " 1"}) {
     INFO(bad);
