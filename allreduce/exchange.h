@@ -40,6 +40,10 @@ class Exchange {
   /// Every rank's parameters become those of rank 0.
   virtual Status begin() = 0;
 
+  /// After begin(): the next step is number `step` of the training; 0 if this is not called. For
+  /// those who update before finish() tells them.
+  virtual void resume_at(std::uint64_t /*step*/) {}
+
   /// The gradients of a bucket are final on this rank. Buckets come in their order. Never blocks.
   virtual void start(std::size_t bucket) = 0;
 
