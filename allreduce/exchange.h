@@ -66,6 +66,10 @@ class Exchange {
   /// once.
   virtual Range saved(Range bucket) const = 0;
 
+  /// What compression holds back here, to a checkpoint of so many steps, and from one.
+  virtual void add_held_back(checkpoint::Snapshot* /*snapshot*/, std::uint64_t /*steps*/) const {}
+  virtual Status load_held_back(const checkpoint::Source& /*source*/) { return {}; }
+
   /// No step follows; the parameters are this rank's own afterwards. Waits for the others.
   virtual Status end() = 0;
 };

@@ -63,7 +63,7 @@ class RingStrategy final : public Strategy {
       DIST_TRY_BECAUSE(side_->load_state(*checkpoint_source_, exchange_->updated(bucket.range)),
                        name());
     }
-    return {};
+    return exchange_->load_held_back(*checkpoint_source_).because(name());
   }
 
   std::uint64_t next_step() const override { return step_; }
@@ -128,6 +128,7 @@ class RingStrategy final : public Strategy {
     for (const Bucket& bucket : buckets_) {
       DIST_TRY_BECAUSE(side_->add_range(&snapshot, exchange_->saved(bucket.range), step_), name());
     }
+    exchange_->add_held_back(&snapshot, step_);
     checkpoint_sink_->accept(std::move(snapshot));
     return Saving{step_, options_.ranks};
   }

@@ -14,6 +14,7 @@
 #include "allreduce/executor.h"
 #include "allreduce/ring_plan.h"
 #include "allreduce/step_tasks.h"
+#include "libdist/checkpoint/held_back.h"
 #include "libdist/compress/error_feedback.h"
 
 namespace dist::allreduce {
@@ -104,7 +105,32 @@ class TransportExchange final : public Exchange {
   Range updated(Range bucket) const override { return sharded() ? own_chunk(bucket) : bucket; }
   Range saved(Range bucket) const override { return own_chunk(bucket); }
 
+  void add_held_back(checkpoint::Snapshot* snapshot, std::uint64_t steps) const override {
+    checkpoint::add_held_back(snapshot, own_array(), whole(), steps, lost_gradients_);
+    for (const Bucket& bucket : context_.buckets) {
+      checkpoint::add_held_back(snapshot, checkpoint::kHeldBack, own_sums(bucket.range), steps,
+                                lost_sums_);
+    }
+  }
+
+  Status load_held_back(const checkpoint::Source& source) override {
+    DIST_TRY(checkpoint::load_held_back(source, own_array(), whole(), lost_gradients_));
+    for (const Bucket& bucket : context_.buckets) {
+      DIST_TRY(checkpoint::load_held_back(source, checkpoint::kHeldBack, own_sums(bucket.range),
+                                          lost_sums_));
+    }
+    return {};
+  }
+
  private:
+  Range whole() const { return {0, context_.arena.elems().value}; }
+  std::uint32_t own_array() const { return checkpoint::held_back_by(context_.options.rank); }
+
+  // The sums that this rank sends, of a bucket that is compressed.
+  Range own_sums(Range bucket) const {
+    return chunk_range(bucket, context_.options.ranks, context_.options.rank);
+  }
+
   AllReduceOptions options(std::span<std::byte> data, std::string_view what) const {
     return ring_options(context_, data, context_.arena.dtype(), what);
   }

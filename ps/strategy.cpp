@@ -13,6 +13,7 @@
 
 #include "libdist/bucket/bucket.h"
 #include "libdist/check.h"
+#include "libdist/checkpoint/held_back.h"
 #include "libdist/clip.h"
 #include "libdist/hash.h"
 #include "ps/host_memory.h"
@@ -219,8 +220,17 @@ class ParameterServer final : public Strategy {
     DIST_ASSERT(worker_ && begun_ && !pull_ && checkpoint_sink_ != nullptr,
                 "save() needs use_checkpoints(), and a worker between two steps");
     const auto step = first_step_ + step_;
+    Saving saving{step, map_->owners_below(map_->servers())};
+    if (keeps_held_back()) {
+      const int shard = saving.shards + worker();
+      saving.shards += roles_.workers;
+      checkpoint::Snapshot snapshot(step, shard, saving.shards);
+      checkpoint::add_held_back(&snapshot, checkpoint::held_back_by(worker()), whole(), step,
+                                worker_->held_back());
+      checkpoint_sink_->accept(std::move(snapshot));
+    }
     if (worker() == 0) DIST_TRY(progress_.run(worker_->make_save(step_, step)));
-    return Saving{step, map_->owners_below(map_->servers())};
+    return saving;
   }
 
  private:
@@ -228,9 +238,20 @@ class ParameterServer final : public Strategy {
     if (server_) DIST_TRY(server_->use_checkpoints(checkpoint_sink_, checkpoint_source_));
     if (checkpoint_source_ == nullptr) return {};
     first_step_ = checkpoint_source_->step();
-    const Range whole{0, arena_.elems().value};
-    if (worker() != 0) return {};
-    return checkpoint_source_->read(whole, 0, arena_.parameters(whole)).because("resume");
+    if (worker() == 0) {
+      DIST_TRY_BECAUSE(checkpoint_source_->read(whole(), 0, arena_.parameters(whole())), "resume");
+    }
+    if (!worker_ || !keeps_held_back()) return {};
+    return checkpoint::load_held_back(*checkpoint_source_, checkpoint::held_back_by(worker()),
+                                      whole(), worker_->held_back());
+  }
+
+  Range whole() const { return {0, arena_.elems().value}; }
+
+  // Where all workers save after the same step.
+  bool keeps_held_back() const {
+    return rules_.together() && !rules_.may_drop() && !options_.drops_lost_workers() &&
+           !worker_->held_back().of(whole()).empty();
   }
 
   // Time that the training thread waits.
@@ -317,7 +338,7 @@ class ParameterServer final : public Strategy {
     if (pull_) return;
     DIST_ASSERT(worker_ && begun_, "a step needs a worker that has begun");
     if (clip_norm_ != 0) {
-      clip(arena_.gradients({0, arena_.elems().value}), arena_.dtype(), clip_norm_);
+      clip(arena_.gradients(whole()), arena_.dtype(), clip_norm_);
       push_full_buckets();
     }
     DIST_ASSERT(tracker_.step_complete(), "the step ended before every parameter was ready");

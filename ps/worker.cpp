@@ -75,6 +75,7 @@ std::vector<std::byte> Worker::pack(std::uint32_t piece) {
   const auto plain = arena_.gradients(range);
   std::vector<std::byte> packed(packer_.payload_bytes(Kind::push, Elems(range.elems())).value);
   packer_.pack(Kind::push, plain, packed, feedback_.of(range));
+  feedback_.clear_gaps(range);
   if (packed.size() < plain.size()) saved_ += Bytes(plain.size() - packed.size());
   return packed;
 }

@@ -121,6 +121,8 @@ class Worker : public std::enable_shared_from_this<Worker> {
   /// Gradients of a piece as they travel, where packer().packs() them.
   std::vector<std::byte> pack(std::uint32_t piece);
   Packer& packer() { return packer_; }
+  /// What it has kept back of gradients, to be sent with the next ones; between two steps.
+  const ErrorFeedback& held_back() const { return feedback_; }
   /// What compression has kept off the wire since the worker was made; exact between two steps.
   Bytes saved() const { return saved_; }
   /// What a server's `failed` means.

@@ -19,10 +19,17 @@ inline constexpr std::uint32_t kFormatVersion = 1;
 inline constexpr std::size_t kRecordBytes = 48;
 inline constexpr std::size_t kTrailerBytes = 32;
 
+/// Arrays from this one on hold what compression holds back: floats, whatever the elements are.
+inline constexpr std::uint32_t kHeldBack = 1 << 16;
+constexpr DType type_of(std::uint32_t array, DType elements) {
+  return array < kHeldBack ? elements : DType::f32;
+}
+
 /// Some elements of one array of one parameter, as they lie in a shard's file.
 struct Record {
   std::uint32_t parameter = 0;  ///< number in the manifest
-  std::uint32_t array = 0;      ///< 0 the parameter itself, 1 and on the update's state
+  std::uint32_t array = 0;      ///< 0 the parameter itself, 1 and on the update's state, then
+                                ///< kHeldBack and on
   std::uint64_t first = 0;      ///< element of the parameter
   std::uint64_t elems = 0;
   std::uint64_t version = 0;  ///< updates applied

@@ -96,14 +96,19 @@ Status Reader::check_coverage() {
     });
     const auto elems = manifest_.parameters[p].elems;
     std::uint64_t next = elems;  // where the next section of the array begins
-    std::uint32_t arrays = 0;
+    std::uint32_t arrays = 0;    // of parameter and state: none is left out
+    std::uint32_t current = 0;
     bool whole = true;
     for (const Section& section : sections) {
+      const auto array = section.record.array;
       if (next == elems) {
-        whole = whole && section.record.array == arrays++;
+        const bool held_back = array >= kHeldBack;
+        whole = whole && (held_back ? array != current : array == arrays);
+        arrays += held_back ? 0 : 1;
+        current = array;
         next = 0;
       }
-      whole = whole && section.record.array + 1 == arrays && section.record.first == next &&
+      whole = whole && array == current && section.record.first == next &&
               section.record.elems > 0 && section.record.elems <= elems - next;
       next = whole ? next + section.record.elems : elems;
     }
@@ -177,9 +182,16 @@ Status Reader::fit(const Layout& layout) {
   return Status::invalid_argument(fmt::format("{} does not fit this job: {}", folder_, text));
 }
 
+bool Reader::has(std::size_t array) const {
+  return std::any_of(sections_.begin(), sections_.end(), [&](const auto& sections) {
+    return std::any_of(sections.begin(), sections.end(),
+                       [&](const Section& section) { return section.record.array == array; });
+  });
+}
+
 Status Reader::read(Range range, std::size_t array, std::span<std::byte> into) const {
   DIST_ASSERT(parameter_of_.size() == layout_.entries.size(), "read() comes after fit()");
-  const auto size = size_of(layout_.dtype);
+  const auto size = size_of(type_of(static_cast<std::uint32_t>(array), layout_.dtype));
   DIST_ASSERT(into.size() == range.elems() * size, "the memory has the range's size");
   std::memset(into.data(), 0, into.size());
   Status outcome;
@@ -193,7 +205,7 @@ Status Reader::read(Range range, std::size_t array, std::span<std::byte> into) c
 
 Status Reader::read_part(std::size_t entry, Range part, std::size_t array,
                          std::span<std::byte> into) const {
-  const auto size = size_of(layout_.dtype);
+  const auto size = size_of(type_of(static_cast<std::uint32_t>(array), layout_.dtype));
   const auto begin = layout_.entries[entry].range.begin;
   const Range wanted{part.begin - begin, part.end - begin};
   std::uint64_t copied = 0;
@@ -217,7 +229,8 @@ std::uint64_t Reader::version(Range range) const {
   layout_.for_each(range, [&](std::size_t entry, Range part) {
     const auto begin = layout_.entries[entry].range.begin;
     for (const Section& section : sections_[parameter_of_[entry]]) {
-      if (intersect(section.range(), {part.begin - begin, part.end - begin}).empty()) continue;
+      const Range wanted{part.begin - begin, part.end - begin};
+      if (section.record.array >= kHeldBack || intersect(section.range(), wanted).empty()) continue;
       smallest = std::min(smallest, section.record.version);
     }
   });

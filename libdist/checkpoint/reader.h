@@ -34,6 +34,7 @@ class Reader final : public Source {
 
   // Source; after fit().
   std::uint64_t step() const override { return manifest_.step; }
+  bool has(std::size_t array) const override;
   Status read(Range range, std::size_t array, std::span<std::byte> into) const override;
   std::uint64_t version(Range range) const override;
 

@@ -36,10 +36,11 @@ class ShardWriter {
 
  private:
   Status add(const Part& part, std::size_t parameter, Range section, std::size_t array) {
-    const auto size = size_of(layout_.dtype);
+    const auto number = part.first_array + static_cast<std::uint32_t>(array);
+    const auto size = size_of(type_of(number, layout_.dtype));
     const auto bytes = part.arrays[array].subspan((section.begin - part.range.begin) * size,
                                                   section.elems() * size);
-    records_.push_back({static_cast<std::uint32_t>(parameter), static_cast<std::uint32_t>(array),
+    records_.push_back({static_cast<std::uint32_t>(parameter), number,
                         section.begin - layout_.entries[parameter].range.begin, section.elems(),
                         part.version, offset_, wire::crc32c(bytes)});
     offset_ += bytes.size();
@@ -85,7 +86,7 @@ Result<std::vector<Record>> read_records(File& file, std::uint64_t bytes, DType 
   auto records = decode_records(raw);
   for (const Record& record : records) {
     if (record.elems > kSectionElems || record.offset > end ||
-        record.elems * size_of(dtype) > end - record.offset) {
+        record.elems * size_of(type_of(record.array, dtype)) > end - record.offset) {
       return Status::protocol("the index names bytes that the file does not have");
     }
   }
@@ -93,7 +94,7 @@ Result<std::vector<Record>> read_records(File& file, std::uint64_t bytes, DType 
 }
 
 Result<std::vector<std::byte>> read_section(File& file, const Record& record, DType dtype) {
-  std::vector<std::byte> bytes(record.elems * size_of(dtype));
+  std::vector<std::byte> bytes(record.elems * size_of(type_of(record.array, dtype)));
   DIST_TRY(read_all(file, record.offset, bytes));
   if (wire::crc32c(bytes) != record.crc) {
     return Status::protocol(

@@ -14,12 +14,13 @@
 
 namespace dist::checkpoint {
 
-/// Neighbouring elements of the arena: their parameters (arrays[0]) and the state that the update
-/// keeps for them (the others), raw bytes of the arena's type.
+/// Neighbouring elements of the arena: their parameters (array 0) and the state that the update
+/// keeps for them (the others), raw bytes of the arena's type; or what compression holds back.
 struct Part {
   Range range;                                     ///< of the arena
   std::uint64_t version = 0;                       ///< updates applied to these elements
   std::vector<std::span<const std::byte>> arrays;  ///< valid as long as the Snapshot
+  std::uint32_t first_array = 0;                   ///< the number of arrays[0], see format.h
 };
 
 /// One rank's share of a checkpoint, with memory of its own. All shards of a step together hold
@@ -31,7 +32,8 @@ class Snapshot {
       : step_(step), shard_(shard), shards_(shards) {}
 
   /// Adds a copy.
-  void add(Range range, std::uint64_t version, std::span<const std::span<const std::byte>> arrays);
+  void add(Range range, std::uint64_t version, std::span<const std::span<const std::byte>> arrays,
+           std::uint32_t first_array = 0);
 
   /// Steps whose updates it holds.
   std::uint64_t step() const { return step_; }
@@ -58,8 +60,12 @@ class Source {
   /// Steps whose updates it holds.
   virtual std::uint64_t step() const = 0;
 
-  /// Fills `into` with the elements of a range of the arena: parameters (array 0) or state (1 and
-  /// on). Gaps between parameters become zero. Errors: a damaged file; elements that are not there.
+  /// Whether there is anything of an array.
+  virtual bool has(std::size_t array) const = 0;
+
+  /// Fills `into` with the elements of a range of the arena: parameters (array 0), state (1 and
+  /// on), or what is held back (see format.h). Gaps between parameters become zero. Errors: a
+  /// damaged file; elements that are not there.
   virtual Status read(Range range, std::size_t array, std::span<std::byte> into) const = 0;
 
   /// Updates applied to a range: the smallest of its parts.

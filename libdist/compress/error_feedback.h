@@ -3,6 +3,7 @@
 #pragma once
 
 #include <span>
+#include <vector>
 
 #include "libdist/bucket/arena.h"
 #include "libdist/compress/codec.h"
@@ -21,7 +22,11 @@ class ErrorFeedback {
   /// Of these elements, for Compressor::encode(); empty where nothing is kept.
   std::span<float> of(Range range) const;
 
+  /// After encode(): nothing is owed to the gaps between parameters, which no checkpoint keeps.
+  void clear_gaps(Range range) const;
+
  private:
+  std::vector<Range> gaps_;  // ascending
   Mapping memory_;
 };
 

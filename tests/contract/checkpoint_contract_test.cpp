@@ -30,6 +30,7 @@ struct Case {
   bool shard_optimizer = false;
   int ranks_per_host = 0;
   std::uint64_t bucket_bytes = 256;
+  std::string compress = "none";
 };
 
 const Case kLocal{"none"};
@@ -65,6 +66,8 @@ Options options_for(const Case& chosen) {
   options.ranks_per_host = chosen.ranks_per_host;
   options.staleness = 0;
   options.timeout = std::chrono::seconds(60);
+  options.compress = chosen.compress;
+  options.compress_at_least = 1_B;
   return options;
 }
 
@@ -161,6 +164,33 @@ TEST_CASE("a resumed job has the bits of an undisturbed one") {
 TEST_CASE("so it has with Adam") {
   for (const Case& chosen : {kLocal, kSharded, kSweep, kHosts, kDedicated}) {
     check_resume(chosen, Adam{.learning_rate = 0.1});
+  }
+}
+
+// What was held back when the checkpoint was made is sent by the job that resumes.
+TEST_CASE("so it has with compression") {
+  for (Case chosen : {kRing, kSync, kDedicated, kBounded}) {
+    for (const auto* method : {"bf16", "int8", "top-k", "one-bit"}) {
+      chosen.compress = method;
+      if (chosen.name == "ring" && chosen.compress != "int8") continue;
+      INFO(method);
+      check_resume(chosen, Plan().rule);
+    }
+  }
+}
+
+TEST_CASE("another world leaves what compression held back where it does not fit") {
+  const test::ScratchFolder scratch;
+  Case chosen = kSync;
+  chosen.compress = "int8";
+  train(chosen, {.directory = scratch.path("c"), .steps = 3, .save_at = 3});
+  const Plan plan{.directory = scratch.path("c"), .resume = true, .steps = 5, .still = true};
+  const auto expected = train(kSync, plan);
+  for (Case reader : {kRing, kLocal, kDedicated, kOneServer}) {
+    INFO(describe(reader));
+    CHECK(train(reader, plan) == expected);
+    if (reader.name == "sync-ps") reader.compress = "int8";
+    CHECK(train(reader, plan).size() == expected.size());
   }
 }
 

@@ -292,6 +292,7 @@ TEST_CASE("every gradient is applied once: integers add up exactly") {
 // A checkpoint of the arena in memory: what every shard gave.
 class MemorySource final : public checkpoint::Source {
  public:
+  bool has(std::size_t) const override { return false; }
   explicit MemorySource(std::vector<checkpoint::Snapshot> shards) : shards_(std::move(shards)) {}
 
   std::uint64_t step() const override { return shards_.front().step(); }

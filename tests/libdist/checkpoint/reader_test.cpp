@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "libdist/checkpoint/reader.h"
 
+#include <fmt/format.h>
+
 #include <numeric>
 
+#include "libdist/checkpoint/held_back.h"
 #include "libdist/checkpoint/shard.h"
 #include "tests/libdist/checkpoint/example.h"
 #include "tests/libdist/checkpoint/fault_files.h"
@@ -34,6 +37,15 @@ std::vector<Snapshot> alone(Snapshot snapshot) {
   return shards;
 }
 
+std::string hex_of(FaultFiles& files, const std::string& path) {
+  const auto file = files.open(path).value();
+  std::vector<std::byte> bytes(file->size().value());
+  REQUIRE(file->read(0, bytes).value() == bytes.size());
+  std::string text;
+  for (const auto byte : bytes) text += fmt::format("{:02x}", std::to_integer<unsigned>(byte));
+  return text;
+}
+
 std::unique_ptr<Reader> open(FaultFiles& files) {
   return Reader::open(files, "c/step-000003").value();
 }
@@ -53,6 +65,61 @@ TEST_CASE("any number of writers, any range for the reader") {
       REQUIRE_OK(reader->read(part, 1, std::as_writable_bytes(std::span(found))));
       CHECK(found == test::example_values(3, 1, part));
     }
+  }
+}
+
+TEST_CASE("what compression holds back is floats, whatever the elements are") {
+  const auto arena = Arena::create({{"a", Elems(2), DType::f64}}).value();
+  const auto layout = Layout::of(arena, "sgd");
+  const std::vector<double> values = {1, 2};
+  const std::vector<float> held_back = {3, 4};
+  Snapshot snapshot(3, 0, 1);
+  const std::vector<std::span<const std::byte>> parameters = {std::as_bytes(std::span(values))};
+  const std::vector<std::span<const std::byte>> floats = {std::as_bytes(std::span(held_back))};
+  snapshot.add({0, 2}, 9, parameters);
+  snapshot.add({0, 2}, 3, floats, held_back_by(1));
+  FaultFiles files;
+  save(files, layout, alone(std::move(snapshot)));
+  const auto reader = open(files);
+  REQUIRE_OK(reader->fit(layout));
+  CHECK(reader->has(0));
+  CHECK(reader->has(held_back_by(1)));
+  CHECK_FALSE(reader->has(held_back_by(0)));
+  std::vector<float> found(2);
+  REQUIRE_OK(reader->read({0, 2}, held_back_by(1), std::as_writable_bytes(std::span(found))));
+  CHECK(found == held_back);
+  CHECK(reader->version({0, 2}) == 9);
+  REQUIRE_OK(reader->verify());
+  // Sections, records, trailer as in FORMAT.md.
+  CHECK(hex_of(files, "c/step-000003/shard-0") ==
+        "000000000000f03f0000000000000040"
+        "0000404000008040"
+        "0000000000000000000000000000000002000000000000000900000000000000"
+        "0000000000000000d9dd26370000000000000000020001000000000000000000"
+        "0200000000000000030000000000000010000000000000008a64c50f00000000"
+        "0300000000000000020000000000000054855521010000004443545348415244");
+}
+
+TEST_CASE("an array that is held back and not there whole and once is refused") {
+  const auto layout = test::example_layout();
+  const Range whole{0, test::example_arena().elems().value};
+  const auto outcome = [&](const std::vector<Range>& ranges) {
+    auto shards = example_shards(2);
+    const std::vector<float> zeros(whole.elems(), 0);
+    for (const Range range : ranges) {
+      const std::vector<std::span<const std::byte>> part = {
+          std::as_bytes(std::span(zeros).first(range.elems()))};
+      shards[1].add(range, 3, part, kHeldBack);
+    }
+    FaultFiles files;
+    save(files, layout, shards);
+    return Reader::open(files, "c/step-000003").status();
+  };
+  CHECK(outcome({whole}).ok());
+  CHECK(outcome({{0, 20}, {20, whole.end}}).ok());
+  for (const auto& ranges : std::vector<std::vector<Range>>{
+           {whole, whole}, {{0, 2}}, {{0, 40}}, {{0, 40}, {41, whole.end}}}) {
+    CHECK(outcome(ranges).message().find("is not there whole and once") != std::string::npos);
   }
 }
 

@@ -24,6 +24,20 @@ TEST_CASE("a float an element, at first 0, for the methods that lose much") {
   }
 }
 
+TEST_CASE("gaps between parameters are owed nothing") {
+  const auto arena = Arena::create({{"a", Elems(3)}, {"b", Elems(20)}}).value();
+  const Range whole{0, arena.elems().value};
+  const auto feedback = ErrorFeedback::make(Compression::one_bit, arena).value();
+  std::ranges::fill(feedback.of(whole), 1.0f);
+  feedback.clear_gaps({2, 17});
+  const auto all = feedback.of(whole);
+  CHECK(std::count(all.begin(), all.end(), 0.0f) == 13);
+  CHECK((all[2] == 1 && all[3] == 0 && all[15] == 0 && all[16] == 1 && all[36] == 1));
+  feedback.clear_gaps(whole);
+  CHECK(std::count(all.begin(), all.end(), 1.0f) == 23);
+  ErrorFeedback().clear_gaps(whole);
+}
+
 TEST_CASE("nothing for the others") {
   const auto arena = Arena::create({{"a", Elems(3)}}).value();
   for (const Compression method : {Compression::none, Compression::f16, Compression::bf16}) {
