@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "examples/train/report.h"
+
 namespace train {
 namespace {
 
@@ -21,7 +23,9 @@ class Loop {
       : options_(options),
         replica_(replica),
         world_(world),
-        first_(replica.saver ? replica.saver->first_step() : 0) {}
+        first_(static_cast<std::int64_t>(replica.strategy->next_step())) {
+    if (first_ > 0) replica_.network->resume_at(replica.strategy->next_step());
+  }
 
   Status run() {
     const std::int64_t steps = options_.warmup + options_.steps;
@@ -84,7 +88,7 @@ class Loop {
       measured_.step_ms.push_back(step_ms);
       measured_.wall_s += step_ms / 1e3;
     }
-    if (options_.progress && world_.rank() == 0) tell(step, step_ms);
+    if (options_.progress && (world_.rank() == 0 || stands_alone(world_))) tell(step, step_ms);
   }
 
   void note_loss(std::int64_t step, double loss) {
@@ -140,7 +144,7 @@ class Loop {
   const TrainOptions& options_;
   Replica& replica_;
   dist::World& world_;
-  const std::int64_t first_;  // step; those before it are in the checkpoint
+  const std::int64_t first_;  // step; those before it are in the checkpoint, or were done by others
   dist::TimePoint step_began_;
   Status awaited_;
   Measurements measured_;

@@ -93,9 +93,6 @@ Status bind_and_fill(const TrainOptions& options, Replica& replica) {
   DIST_TRY(replica.network->bind(std::move(parameters), std::move(gradients)));
   // begin() makes all replicas equal to worker 0's: only who keeps its own values needs them.
   if (replica.worker == 0 || options.strategy == "none") replica.network->initialize(options.seed);
-  if (replica.saver) {
-    replica.network->resume_at(static_cast<std::uint64_t>(replica.saver->first_step()));
-  }
   if (options.replays()) return {};
   replica.batches =
       make_batches(options, replica.network->graph(), *kind, replica.worker, replica.workers);

@@ -90,9 +90,11 @@ dist::Result<std::vector<std::uint64_t>> sum_histograms(const Replica& replica, 
   const auto mine = replica.strategy->server_report().staleness;
   std::copy(mine.begin(), mine.end(), sums.begin());
   if (length == 0) return std::vector<std::uint64_t>();
-  const auto group = dist::make_group(world);
-  DIST_TRY(group);
-  DIST_TRY_BECAUSE((*group)->all_reduce(sums), "staleness");
+  if (!stands_alone(world)) {
+    const auto group = dist::make_group(world);
+    DIST_TRY(group);
+    DIST_TRY_BECAUSE((*group)->all_reduce(sums), "staleness");
+  }
   return std::vector<std::uint64_t>(sums.begin(), sums.end());
 }
 
@@ -116,8 +118,11 @@ std::string staleness_bound(const TrainOptions& options) {
 
 }  // namespace
 
+bool stands_alone(const dist::World& world) { return world.options().drops_lost_workers(); }
+
 dist::Result<std::vector<std::vector<double>>> gather(dist::World& world,
                                                       const std::vector<double>& mine) {
+  if (stands_alone(world)) return std::vector<std::vector<double>>(1, mine);
   // Each rank fills its own part, so the sum is exact.
   const std::size_t n = mine.size();
   std::vector<double> all(n * static_cast<std::size_t>(world.ranks()), 0.0);
@@ -137,6 +142,7 @@ dist::Result<Report> make_report(const TrainOptions& options, const Replica& rep
   auto rows = gather(world, own_row(options, replica, measured));
   DIST_TRY_BECAUSE(rows, "gathering the report");
   Report report;
+  if (stands_alone(world)) report.worker = replica.worker;
   report.workers = replica.workers;
   report.servers = server_count(options, world.ranks());
   report.threads = replica.threads;
@@ -145,24 +151,26 @@ dist::Result<Report> make_report(const TrainOptions& options, const Replica& rep
   report.server_imbalance = replica.strategy->server_report().imbalance;
   report.parameters = replica.network->graph().parameter_elements();
   report.parameter_hash = hash_of(rows->front());
+  const auto trained = static_cast<double>(
+      std::count_if(rows->begin(), rows->end(), [](const auto& row) { return row[kTrains] != 0; }));
   double slowest_s = 0;
   double histogram_length = 0;
   for (const auto& row : *rows) {
     slowest_s = std::max(slowest_s, row[kWall]);
     histogram_length = std::max(histogram_length, row[kHistogram]);
-    report.bytes_sent_per_step += row[kBytes] / world.ranks();
+    report.bytes_sent_per_step += row[kBytes] / static_cast<double>(rows->size());
     report.peak_memory_bytes += row[kMemory];
     report.dropped += row[kDropped];
     if (row[kTrains] == 0) continue;
-    report.loss_first += row[kLossFirst] / replica.workers;
-    report.loss_last += row[kLossLast] / replica.workers;
+    report.loss_first += row[kLossFirst] / trained;
+    report.loss_last += row[kLossLast] / trained;
     report.replicas_equal = report.replicas_equal && hash_of(row) == report.parameter_hash;
   }
   auto histogram = sum_histograms(replica, static_cast<std::size_t>(histogram_length), world);
   DIST_TRY(histogram);
   report.staleness = *std::move(histogram);
   if (measured.step_ms.empty()) return report;  // this rank only serves, or was stopped at once
-  report.images_per_second = static_cast<double>(options.batch * report.workers) *
+  report.images_per_second = static_cast<double>(options.batch) * trained *
                              static_cast<double>(measured.step_ms.size()) / slowest_s;
   report.images_per_second_se = report.images_per_second * relative_error(measured.step_ms);
   report.step_ms_median = median(measured.step_ms);
@@ -190,6 +198,7 @@ dist::Status append_record(const TrainOptions& options, const Report& report) {
       {"precision", options.precision},
       {"ranks", options.world.ranks},
       {"workers", report.workers},
+      {"worker", report.worker < 0 ? json() : json(report.worker)},
       {"servers", report.servers},
       {"placement",
        options.world.placement == dist::Placement::dedicated ? "dedicated" : "colocated"},
@@ -246,13 +255,14 @@ dist::Status append_record(const TrainOptions& options, const Report& report) {
 
 std::string summary(const TrainOptions& options, const Report& report) {
   std::string text = fmt::format(
-      "{}: {}, {} worker{} over {}, {} {}, batch {} a worker, image {}\n"
+      "{}: {}, {}{} worker{} over {}, {} {}, batch {} a worker, image {}\n"
       "  {:.2f} +- {:.2f} images/s ({}; {} steps after {} of warm-up)\n"
       "  step {:.2f} ms (median); communication {:.2f} ms in flight, {:.2f} ms exposed{}; "
       "{:.3f} MB sent a rank{}\n",
-      options.model, options.strategy, report.workers, report.workers == 1 ? "" : "s",
-      report.transport, options.backend, options.precision, options.batch, options.image,
-      report.images_per_second, report.images_per_second_se,
+      options.model, options.strategy,
+      report.worker < 0 ? "" : fmt::format("worker {} of at most ", report.worker), report.workers,
+      report.workers == 1 ? "" : "s", report.transport, options.backend, options.precision,
+      options.batch, options.image, report.images_per_second, report.images_per_second_se,
       options.replays() ? "emulated: computing replayed, communication real" : "measured",
       options.steps, options.warmup, report.step_ms_median, report.busy_ms, report.exposed_ms,
       report.exposed_bound_ms > 0

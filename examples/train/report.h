@@ -15,8 +15,14 @@ namespace train {
 dist::Result<std::vector<std::vector<double>>> gather(dist::World& world,
                                                       const std::vector<double>& mine);
 
-/// The numbers of the whole job. Times of steps are rank 0's.
+/// Where workers may be lost or come later, nobody waits for all ranks: each speaks for itself, and
+/// gather() gives its own row.
+bool stands_alone(const dist::World& world);
+
+/// The numbers of the whole job; of this worker where ranks stand alone. Times of steps are this
+/// rank's.
 struct Report {
+  int worker = -1;  ///< whose numbers they are; -1: of all
   int workers = 1;
   int servers = 0;
   int threads = 1;
@@ -45,7 +51,8 @@ struct Report {
   double server_imbalance = 0;  ///< elements of the fullest server over the mean; 0: no servers
 };
 
-/// Collective: all ranks call it after run_training; rank 0's result is the job's.
+/// Collective unless ranks stand alone: all ranks call it after run_training; rank 0's result is
+/// the job's.
 dist::Result<Report> make_report(const TrainOptions& options, const Replica& replica,
                                  const Measurements& measured, dist::World& world);
 

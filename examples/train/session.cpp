@@ -44,6 +44,7 @@ Outcome cannot_join(const TrainOptions& options, const Status& status) {
 // Every rank says whether it is ready. If some are not, the lowest of them tells its reason and all
 // end: nobody waits for a rank that never comes.
 Outcome agree(const TrainOptions& options, const Status& mine, dist::World& world) {
+  if (stands_alone(world)) return mine.ok() ? Outcome() : own_story(options, mine);
   auto rows = gather(world, {mine.ok() ? 0.0 : 1.0});
   if (!rows.ok()) return own_story(options, mine.ok() ? rows.status() : mine);
   const auto first = std::find_if(rows->begin(), rows->end(),
@@ -80,11 +81,12 @@ Status write_profile(const TrainOptions& options, const Measurements& measured) 
                            options.profile);
 }
 
-// Rank 0's files and words.
+// The job's files and words, or this worker's.
 Status publish(const TrainOptions& options, const Replica& replica, const Measurements& measured,
                const Report& report) {
   std::fputs(summary(options, report).c_str(), stdout);
   if (!options.json.empty()) DIST_TRY(append_record(options, report));
+  if (replica.worker != 0) return {};
   if (!options.profile.empty()) DIST_TRY(write_profile(options, measured));
   if (!options.save_parameters.empty()) {
     DIST_TRY(save_parameters(*replica.network, options.save_parameters));
@@ -118,8 +120,8 @@ Outcome train_together(TrainOptions options, const nn::Graph& graph, dist::World
   if (!measured.ok()) return own_story(options, measured.status());
   auto report = make_report(options, *replica, *measured, world);
   if (!report.ok()) return own_story(options, report.status());
-  const Status published =
-      world.rank() == 0 ? publish(options, *replica, *measured, *report) : Status();
+  const bool speaks = stands_alone(world) ? replica->trains() : world.rank() == 0;
+  const Status published = speaks ? publish(options, *replica, *measured, *report) : Status();
   // Nobody leaves while rank 0 may still fail.
   auto outcome = agree(options, published, world);
   if (outcome.exit_code == 0) outcome = agree(options, measured->saved, world);

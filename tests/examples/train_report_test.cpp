@@ -45,6 +45,7 @@ TEST_CASE("the record has every field that scripts rely on") {
                             "backend",
                             "ranks",
                             "workers",
+                            "worker",
                             "servers",
                             "placement",
                             "batch",
