@@ -72,4 +72,27 @@ TEST_CASE("a rank killed under mpirun ends the job within 5 s, and mpirun names 
   CHECK(all_gone(ranks, 0));
 }
 
+// MPI itself ends all ranks when one dies; what was complete on disk stays so.
+TEST_CASE("parameter servers killed under mpirun leave their checkpoint whole") {
+  const std::string run =
+      "--model small_cnn --backend ref --data learnable --batch 4 --steps 38 "
+      "--warmup 2 --deterministic --strategy sync-ps ";
+  const auto undisturbed = train(3, run, StartedBy::mpirun);
+  const ScratchDirectory scratch;
+  const auto saving = run + "--checkpoint " + scratch.path("c") + " ";
+  {
+    Program job(train_command(3, saving + "--checkpoint-every 5 --progress", StartedBy::mpirun));
+    job.wait_for("step    20/");
+    const auto ranks = children_of(job.pid(), "train_cnn");
+    REQUIRE(ranks.size() == 3);
+    ::kill(ranks[1], SIGKILL);
+    const auto done = job.wait(5);
+    CHECK(done.exit_code != 0);
+    CHECK(all_gone(ranks, 0));
+  }
+  const auto resumed = train(3, saving + "--resume", StartedBy::mpirun);
+  CHECK(resumed.process.out.find("resumed at step ") != std::string::npos);
+  CHECK(resumed.record["parameter_hash"] == undisturbed.record["parameter_hash"]);
+}
+
 }  // namespace dist::test

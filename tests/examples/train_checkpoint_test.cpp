@@ -43,7 +43,8 @@ TEST_CASE("a job killed by kill -9 resumes to the bits of an undisturbed one") {
       {2, "--strategy ring "},
       {2, "--strategy ring --transport tcp --dist-shard-optimizer=1 "},
       {2, "--strategy sync-ps "},
-      {3, "--strategy sync-ps --placement dedicated --transport tcp "}};
+      {3, "--strategy sync-ps --placement dedicated --transport tcp "},
+      {3, "--strategy sync-ps --dist-compress=one-bit --dist-compress-at-least-bytes=1 "}};
   for (const auto& [ranks, strategy] : jobs) {
     INFO(strategy);
     const auto undisturbed = hash_of(train(ranks, kRun + strategy));
