@@ -85,6 +85,43 @@ TEST_CASE("asynchronous: each worker clips what it pushes") {
   }
 }
 
+// Worker w has data for 4 - w steps; what all have in the end.
+std::vector<float> trained_unevenly(const std::string& name, const Shape& shape) {
+  Update update = Sgd{.learning_rate = 0.5};
+  update.clip_norm = 3;
+  std::vector<float> out;
+  test::run_ranks(
+      "shm", shape.ranks(),
+      [&](World& world) {
+        auto arena = test::make_arena({10, 90'000, 1});
+        auto strategy = make_strategy(name, world, arena, update).value();
+        expect_ok(strategy->begin());
+        if (strategy->worker() < 0) return expect_ok(strategy->end());
+        for (int i = 0; i < 4 - strategy->worker(); ++i) {
+          test::fill_gradients(arena, static_cast<float>(1 + i + strategy->worker()));
+          test::step(*strategy, arena);
+        }
+        expect_ok(strategy->join());
+        const auto values = arena.parameter_span<float>(1);
+        if (strategy->worker() == 0) out.assign(values.begin(), values.end());
+        expect_ok(strategy->end());
+      },
+      test::options_for(shape));
+  return out;
+}
+
+TEST_CASE("norms are of those who still have data") {
+  const auto ring = trained_unevenly("ring", {3});
+  for (const Shape& shape : {Shape{3}, Shape{3, 2}, Shape{3, 3, Placement::dedicated}}) {
+    INFO(shape.describe());
+    const auto served = trained_unevenly("sync-ps", shape);
+    REQUIRE(served.size() == ring.size());
+    for (std::size_t i = 0; i < ring.size(); ++i) {
+      if (std::abs(served[i] / ring[i] - 1) > 1e-6) REQUIRE(served[i] == ring[i]);
+    }
+  }
+}
+
 TEST_CASE("norms that no server could take are refused") {
   const auto refusal = [](const std::string& name, const Update& update, std::uint64_t staleness,
                           int backup_workers) {
