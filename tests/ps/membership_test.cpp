@@ -68,6 +68,7 @@ void work(const Case& chosen, World& world, Board& board, unsigned seed) {
   ++board.came[self];
   std::mt19937 random(seed + self * 1000);
   std::uint64_t step = strategy->next_step();
+  OracleCounts before{};
   for (; !board.stop && step < kMostSteps; ++step) {
     ++board.started[self];
     board.step_started[step] = true;
@@ -76,6 +77,9 @@ void work(const Case& chosen, World& world, Board& board, unsigned seed) {
     expect(report.step == step, "the number of the step");
     ++board.acknowledged[self];
     board.step_acknowledged[step] = true;
+    const auto counts = read_counts(arena);
+    expect(never_less(before, counts), "a version went back");
+    before = counts;
     expect(chosen.sync() || chosen.staleness == kUnlimitedStaleness ||
                report.staleness <= staleness_limit(lives(board), chosen.staleness),
            fmt::format("staleness {}", report.staleness));

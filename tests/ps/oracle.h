@@ -64,6 +64,16 @@ inline OracleCounts read_counts(const Arena& arena) {
   return counts;
 }
 
+/// Whether a worker that saw `before` may see `now`: nothing is ever taken back.
+inline bool never_less(const OracleCounts& before, const OracleCounts& now) {
+  for (std::size_t p = 0; p < kOracleParameters; ++p) {
+    for (std::size_t w = 0; w < kOracleWorkers; ++w) {
+      if (now[p][w] < before[p][w]) return false;
+    }
+  }
+  return true;
+}
+
 /// How many versions old a bounded worker's gradient can be: while it is between two pulls each of
 /// the others goes from s steps behind it to s steps ahead of it, and pushes once more.
 inline std::uint64_t staleness_limit(int workers, std::uint64_t steps_ahead) {
