@@ -5,14 +5,15 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdio>
 #include <optional>
-#include <random>
 #include <thread>
 
 #include "bench/provenance.h"
+#include "bench/ps/ideal.h"
 #include "bench/ps/limit.h"
 #include "bench/record.h"
 
@@ -24,14 +25,21 @@ using dist::Options;
 using dist::Result;
 using dist::Status;
 using dist::World;
+using dist::bench::Delays;
+using dist::bench::ideal_run;
+using dist::bench::RunLength;
+using dist::bench::Variant;
+using dist::bench::variant_grammar;
+using dist::bench::variant_named;
 
 constexpr const char* kFooter = R"(
-Policies: sync; backup (one backup worker); async; bounded:S (staleness S).
 A worker's step is a sleep of --compute-ms, all ready(), finish_step(). The last worker takes
---slow-worker times as long; with --slow-step every worker is 5 times slower in one step of ten, by a
-generator seeded by rank. steps/s are contributions in the parameters, all workers together; a run ends
-for all workers when its time is over. MB/s are what workers push and pull, limit what plain sockets
-move over loopback in the same pattern in this run (transport tcp only).
+--slow-worker times as long; with --slow-step every worker is 5 times slower in one step of ten, the
+same steps for every policy. A worker ends after --steps steps, else when --seconds are over.
+steps/s are contributions in the parameters, all workers together; ideal is what the policy would reach
+if everything but the sleeps took no time (simulated, with the same sleeps). MB/s are what workers push
+and pull, limit what plain sockets move over loopback in the same pattern in this run (transport tcp
+only).
 Start it with a launcher:
   distrun -n 2 ps_bench --dist-transport=tcp --dist-placement=dedicated
   distrun -n 4 ps_bench --elements 100000 --compute-ms 40 --slow-worker 4 --policies \
@@ -40,28 +48,10 @@ Start it with a launcher:
 struct BenchOptions {
   std::vector<std::uint64_t> elements = {25557032};
   std::vector<std::string> policies = {"sync", "async"};
-  double seconds = 5;
-  double compute_ms = 0;
-  double slow_worker = 1;
-  bool slow_step = false;
+  RunLength length{.steps = 0, .seconds = 5};
+  Delays delays;
   std::string json;
 };
-
-// What a policy's name means in a strategy's name and options.
-Result<std::string> apply(const std::string& policy, Options* options) {
-  if (policy == "sync") return std::string("sync-ps");
-  if (policy == "backup") {
-    options->backup_workers = 1;
-    return std::string("sync-ps");
-  }
-  if (policy == "async") return std::string("async-ps");
-  if (policy.starts_with("bounded:")) {
-    DIST_TRY(options->set("staleness", policy.substr(8), "--policies"));
-    return std::string("async-ps");
-  }
-  return Status::invalid_argument(
-      fmt::format("policy '{}' is unknown; valid: sync, backup, async, bounded:S", policy));
-}
 
 // What one rank saw and, summed over all ranks, what the job did.
 struct Tally {
@@ -73,14 +63,12 @@ struct Tally {
 
 class Job {
  public:
-  Job(const BenchOptions& bench, const std::string& policy, std::uint64_t elements)
-      : bench_(bench), policy_(policy), elements_(elements) {}
+  Job(const BenchOptions& bench, const Variant& variant, std::uint64_t elements)
+      : bench_(bench), variant_(variant), elements_(elements) {}
 
   // This rank's part of a run.
   Result<Tally> run(Options options) {
-    const auto strategy_name = apply(policy_, &options);
-    DIST_TRY(strategy_name);
-    random_.seed(static_cast<unsigned>(options.rank) + 1);
+    DIST_TRY(variant_.apply(&options));
     auto world = World::open(std::move(options));
     DIST_TRY(world);
     std::vector<dist::Parameter> list;
@@ -91,8 +79,8 @@ class Job {
     }
     auto arena = Arena::create(std::move(list));
     DIST_TRY(arena);
-    auto strategy =
-        dist::make_strategy(*strategy_name, *world, *arena, dist::Momentum{.learning_rate = 1e-3});
+    auto strategy = dist::make_strategy(variant_.strategy, *world, *arena,
+                                        dist::Momentum{.learning_rate = 1e-3});
     DIST_TRY(strategy);
     DIST_TRY((*strategy)->begin());
     Tally tally;
@@ -106,26 +94,20 @@ class Job {
   int workers() const { return workers_; }
 
  private:
-  // Until the time is over.
   Status train(dist::Strategy& strategy, const Arena& arena, Tally* tally) {
     const auto begin = dist::Clock::now();
-    const auto end = begin + std::chrono::duration_cast<dist::Duration>(
-                                 std::chrono::duration<double>(bench_.seconds));
-    while (dist::Clock::now() < end) {
-      compute(strategy);
+    const auto elapsed = [begin] {
+      return std::chrono::duration<double>(dist::Clock::now() - begin).count();
+    };
+    for (std::uint64_t step = 0; bench_.length.goes_on(step, elapsed()); ++step) {
+      const double ms = bench_.delays.ms(strategy.worker(), strategy.workers(), step);
+      if (ms > 0) std::this_thread::sleep_for(std::chrono::duration<double, std::milli>(ms));
       for (std::size_t p = 0; p < arena.parameter_count(); ++p) strategy.ready(p);
       DIST_TRY(strategy.finish_step());
       ++tally->values[Tally::pushed];
     }
-    tally->seconds = std::chrono::duration<double>(dist::Clock::now() - begin).count();
+    tally->seconds = elapsed();
     return {};
-  }
-
-  void compute(const dist::Strategy& strategy) {
-    double ms = bench_.compute_ms;
-    if (strategy.worker() == strategy.workers() - 1) ms *= bench_.slow_worker;
-    if (bench_.slow_step && std::uniform_int_distribution<int>(0, 9)(random_) == 0) ms *= 5;
-    if (ms > 0) std::this_thread::sleep_for(std::chrono::duration<double, std::milli>(ms));
   }
 
   static void account(const dist::ServerReport& served, Tally* tally) {
@@ -138,10 +120,9 @@ class Job {
   }
 
   const BenchOptions& bench_;
-  const std::string policy_;
+  const Variant variant_;
   const std::uint64_t elements_;
   int workers_ = 1;
-  std::mt19937 random_;
 };
 
 std::optional<int> parse(int argc, char** argv, BenchOptions& o) {
@@ -152,15 +133,19 @@ std::optional<int> parse(int argc, char** argv, BenchOptions& o) {
       ->delimiter(',')
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  app.add_option("--policies", o.policies, "Policies, comma-separated")->delimiter(',');
-  app.add_option("--seconds", o.seconds, "Of each run")
+  app.add_option("--policies", o.policies, std::string(variant_grammar()))->delimiter(',');
+  app.add_option("--steps", o.length.steps, "Of each worker; 0: as --seconds say");
+  app.add_option("--seconds", o.length.seconds, "Of each run")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  app.add_option("--compute-ms", o.compute_ms, "Sleep in place of a step's computing, milliseconds")
+  app.add_option("--compute-ms", o.delays.compute_ms,
+                 "Sleep in place of a step's computing, milliseconds")
       ->check(CLI::NonNegativeNumber);
-  app.add_option("--slow-worker", o.slow_worker, "The last worker's sleep is so many times longer")
+  app.add_option("--slow-worker", o.delays.slow_worker,
+                 "The last worker's sleep is so many times longer")
       ->check(CLI::Range(1.0, 1000.0));
-  app.add_flag("--slow-step", o.slow_step, "Every worker sleeps 5 times longer in one step of ten");
+  app.add_flag("--slow-step", o.delays.slow_step,
+               "Every worker sleeps 5 times longer in one step of ten");
   app.add_option("--json", o.json, "Append one JSON line a policy and size to this file");
   try {
     app.parse(argc, argv);
@@ -170,14 +155,18 @@ std::optional<int> parse(int argc, char** argv, BenchOptions& o) {
   return std::nullopt;
 }
 
-Status report(const BenchOptions& o, const World& world, const std::string& policy,
-              std::uint64_t elements, int workers, const Tally& sums, double limit,
-              const nlohmann::json& provenance) {
+// A policy's steps/s.
+struct Pace {
+  std::string policy;
+  double measured = 0;
+  double ideal = 0;  // simulated; 0: nothing is emulated
+};
+
+Status report(const BenchOptions& o, const World& world, const Pace& pace, std::uint64_t elements,
+              int workers, const Tally& sums, double limit, const nlohmann::json& provenance) {
   const auto& v = sums.values;
   const double dealt = v[Tally::applied] + v[Tally::dropped];
   const bool served = dealt > 0;
-  const double share = served ? v[Tally::applied] / dealt : 1;
-  const double steps_per_second = v[Tally::pushed] * share / sums.seconds;
   const double bytes = static_cast<double>(elements) * 4;
   const double bytes_per_second = 2 * bytes * v[Tally::pushed] / sums.seconds;
   // Each worker's step brings every piece once, so what is dealt with is a multiple of the steps.
@@ -186,25 +175,27 @@ Status report(const BenchOptions& o, const World& world, const std::string& poli
   const double stale = v[Tally::servers] > 0 ? v[Tally::staleness_sum] / v[Tally::servers] : 0;
   const auto& options = world.options();
   const bool dedicated = options.placement == dist::Placement::dedicated;
-  std::fputs(fmt::format("{:>12} {:<12} {:>7} {:>12.2f} {:>10.1f} {:>10.1f} {:>8.0f} {:>5.0f} "
-                         "{:>7.0f} {:>9.2f}\n",
-                         elements, policy, workers, steps_per_second, bytes_per_second / 1e6,
-                         limit / 1e6, v[Tally::dropped], lost, sums.staleness_max, stale)
-                 .c_str(),
-             stdout);
+  std::fputs(
+      fmt::format("{:>12} {:<12} {:>7} {:>12.2f} {:>10.2f} {:>10.1f} {:>10.1f} {:>8.0f} "
+                  "{:>5.0f} {:>7.0f} {:>9.2f}\n",
+                  elements, pace.policy, workers, pace.measured, pace.ideal, bytes_per_second / 1e6,
+                  limit / 1e6, v[Tally::dropped], lost, sums.staleness_max, stale)
+          .c_str(),
+      stdout);
   std::fflush(stdout);
   if (o.json.empty()) return {};
   return dist::bench::append_line(
       o.json, {{"record", "ps"},
-               {"kind", o.compute_ms > 0 ? "emulated" : "measured"},
-               {"policy", policy},
+               {"kind", o.delays.compute_ms > 0 ? "emulated" : "measured"},
+               {"policy", pace.policy},
                {"transport", world.transport_name()},
                {"workers", workers},
                {"servers", dedicated ? world.ranks() - workers
                                      : (options.servers > 0 ? options.servers : workers)},
                {"placement", dedicated ? "dedicated" : "colocated"},
                {"bytes", bytes},
-               {"steps_per_second", steps_per_second},
+               {"steps_per_second", pace.measured},
+               {"ideal_steps_per_second", pace.ideal},
                {"bytes_per_second", bytes_per_second},
                {"limit_bytes_per_second", limit},
                {"dropped", v[Tally::dropped]},
@@ -212,14 +203,50 @@ Status report(const BenchOptions& o, const World& world, const std::string& poli
                {"doubled", v[Tally::doubled]},
                {"staleness_max", sums.staleness_max},
                {"staleness_mean", stale},
-               {"compute_ms", o.compute_ms},
-               {"slow_worker", o.slow_worker},
-               {"slow_step", o.slow_step},
+               {"compute_ms", o.delays.compute_ms},
+               {"slow_worker", o.delays.slow_worker},
+               {"slow_step", o.delays.slow_step},
+               {"steps", o.length.steps},
                {"seconds", sums.seconds},
                {"provenance", provenance}});
 }
 
+// The first thing one asks about stragglers: what is it of async, and what could it be?
+void print_shares(const std::vector<Pace>& paces) {
+  const auto async = std::find_if(paces.begin(), paces.end(),
+                                  [](const Pace& pace) { return pace.policy == "async"; });
+  if (async == paces.end() || async->ideal == 0) return;
+  std::puts("\nof async     measured    ideal (simulated)   measured of ideal steps/s");
+  for (const Pace& pace : paces) {
+    std::fputs(fmt::format("{:<12} {:>8.3f} {:>20.3f} {:>27.3f}\n", pace.policy,
+                           pace.measured / async->measured, pace.ideal / async->ideal,
+                           pace.measured / pace.ideal)
+                   .c_str(),
+               stdout);
+  }
+}
+
+Pace pace_of(const BenchOptions& o, const Variant& variant, int workers, const Tally& sums) {
+  const auto& v = sums.values;
+  const double dealt = v[Tally::applied] + v[Tally::dropped];
+  const double share = dealt > 0 ? v[Tally::applied] / dealt : 1;
+  Pace pace{variant.name, v[Tally::pushed] * share / sums.seconds, 0};
+  if (o.delays.compute_ms > 0) {
+    pace.ideal = ideal_run(variant, o.delays, workers, o.length).steps_per_second();
+  }
+  return pace;
+}
+
 Status run(const BenchOptions& o, int argc, char** argv) {
+  std::vector<Variant> variants;
+  for (const auto& name : o.policies) {
+    const auto variant = variant_named(name);
+    DIST_TRY(variant);
+    if (variant->strategy == "ring") {
+      return Status::invalid_argument("ring has no parameter server: see exchange_bench");
+    }
+    variants.push_back(*variant);
+  }
   auto base = Options::from_environment(argc, argv);
   DIST_TRY(base);
   const auto provenance = dist::bench::provenance(dist::bench::command_line(argc, argv));
@@ -229,7 +256,8 @@ Status run(const BenchOptions& o, int argc, char** argv) {
   DIST_TRY(group);
   if (world->rank() == 0) {
     std::puts(
-        "    elements policy       workers      steps/s       MB/s  limit MB/s  dropped  lost "
+        "    elements policy       workers      steps/s      ideal       MB/s  limit MB/s  dropped "
+        " lost "
         "stalest mean stale");
   }
   std::uint64_t job_number = 0;
@@ -240,20 +268,23 @@ Status run(const BenchOptions& o, int argc, char** argv) {
       DIST_TRY(measured);
       limit = *measured;
     }
-    for (const auto& policy : o.policies) {
+    std::vector<Pace> paces;
+    for (const auto& variant : variants) {
       Options options = *base;
       options.job += ++job_number;  // its own place to meet
-      Job job(o, policy, elements);
+      Job job(o, variant, elements);
       auto tally = job.run(std::move(options));
-      DIST_TRY_BECAUSE(tally, policy);
+      DIST_TRY_BECAUSE(tally, variant.name);
       DIST_TRY((*group)->all_reduce(tally->values));
       std::array<double, 2> most = {tally->seconds, tally->staleness_max};
       DIST_TRY((*group)->all_reduce(most, dist::Reduction::max));
       tally->seconds = most[0];
       tally->staleness_max = most[1];
       if (world->rank() != 0) continue;
-      DIST_TRY(report(o, *world, policy, elements, job.workers(), *tally, limit, provenance));
+      paces.push_back(pace_of(o, variant, job.workers(), *tally));
+      DIST_TRY(report(o, *world, paces.back(), elements, job.workers(), *tally, limit, provenance));
     }
+    if (world->rank() == 0) print_shares(paces);
   }
   return {};
 }

@@ -30,10 +30,27 @@ TEST_CASE("every policy runs, loses nothing and writes its record") {
     CHECK(record["workers"] == 3);
     CHECK(record["placement"] == "colocated");
     CHECK(record["steps_per_second"].get<double>() > 0);
+    CHECK(record["ideal_steps_per_second"].get<double>() > 0);
     CHECK(record["bytes_per_second"].get<double>() > 0);
     CHECK(record["lost"] == 0);
     CHECK(record["doubled"] == 0);
     if (record["policy"] != "backup") CHECK(record["dropped"] == 0);
+  }
+}
+
+TEST_CASE("a run of so many steps a worker; the ideal is not far above it") {
+  const auto records = records_of("-n 3",
+                                  "--elements 1000 --compute-ms 20 --slow-step --steps 30 "
+                                  "--policies sync,async");
+  REQUIRE(records.size() == 2);
+  for (const auto& record : records) {
+    INFO(record.dump());
+    CHECK(record["steps"] == 30);
+    const auto rate = record["steps_per_second"].get<double>();
+    const auto ideal = record["ideal_steps_per_second"].get<double>();
+    CHECK(rate < ideal);
+    CHECK(rate > ideal / 3);  // even on a crowded machine
+    CHECK(rate * record["seconds"].get<double>() == dist::test::Approx(90));
   }
 }
 
@@ -52,6 +69,7 @@ TEST_CASE("bad arguments are refused") {
   CHECK(run(kBench + " --policies nonsense") == 1);
   CHECK(run(kBench + " --seconds 0") == 1);
   CHECK(run(kBench + " --policies bounded:x") == 1);
+  CHECK(run(kBench + " --policies ring") == 1);
   CHECK(run(kBench + " --help") == 0);
 }
 
