@@ -36,7 +36,9 @@ check_arrows() {
     grep -rnE '#include "ps/' allreduce --include='*.h' --include='*.cpp' || true
     grep -rnE '#include "(examples|bench|tests)/' "${kLibraryFolders[@]}" --include='*.h' --include='*.cpp' || true
     grep -rnE '#include "(bench|tests)/' examples --include='*.h' --include='*.cpp' || true
-    grep -rnE '#include "(examples|tests)/' bench --include='*.h' --include='*.cpp' || true
+    # What learns in an experiment is the trainers' network, behind one file.
+    grep -rnE '#include "(examples|tests)/' bench --include='*.h' --include='*.cpp' |
+      grep -vE '^bench/ps/learner\.cpp:[0-9]+:#include "examples/' || true
     # The transport knows no strategy, the wire no transport.
     grep -rnE '#include "libdist/(strategy|world|bucket/|dist)\.?h?' libdist/transport libdist/wire --include='*.h' --include='*.cpp' || true
     grep -rnE '#include "libdist/transport/' libdist/wire libdist/memory --include='*.h' --include='*.cpp' || true

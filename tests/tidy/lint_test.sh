@@ -28,6 +28,7 @@ expect() {
 expect arrows libdist/planted.cpp "$kLicence\n#include \"ps/shard.h\"\n"
 expect arrows ps/planted.h "$kLicence\n#include \"allreduce/ring_plan.h\"\n"
 expect arrows allreduce/planted.h "$kLicence\n#include \"ps/shard.h\"\n"
+expect arrows bench/planted.cpp "$kLicence\n#include \"examples/nn/graph.h\"\n"
 expect arrows ps/planted.cpp "$kLicence\n#include \"examples/nn/graph.h\"\n"
 expect arrows libdist/wire/planted.h "$kLicence\n#include \"libdist/transport/transport.h\"\n"
 expect getenv ps/planted.cpp "$kLicence\nauto x = std::getenv(\"HOME\");\n"
