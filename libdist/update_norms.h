@@ -12,7 +12,7 @@
 
 namespace dist {
 
-// A template, since std::sqrt is constexpr to no other compiler than gcc.
+/// std::sqrt, as a template, since std::sqrt is constexpr to no other compiler than gcc.
 template <typename T>
 constexpr T root_of(T value) {
   return std::sqrt(value);
@@ -20,16 +20,16 @@ constexpr T root_of(T value) {
 
 /// The norms that an update asks for; 0: not these.
 struct NormScaling {
-  double clip_norm = 0;
+  double clip_norm = 0;       ///< Update::clip_norm
   bool by_parameter = false;  ///< Lars
-  double trust = 0;
-  double weight_decay = 0;
+  double trust = 0;           ///< Lars::trust
+  double weight_decay = 0;    ///< Lars::weight_decay
 };
 
 /// A part of an updater's elements, as UpdateLayout::Part.
 struct NormPart {
-  std::uint32_t parameter = 0;
-  std::uint32_t decays = 1;
+  std::uint32_t parameter = 0;  ///< in the arena
+  std::uint32_t decays = 1;     ///< 0 or 1: Parameter::decays
 };
 
 /// `gradient_scale`, less where the mean gradient, whose sum has these squares, is longer than
@@ -53,8 +53,8 @@ constexpr double trust_ratio(const NormScaling& scaling, double scale, double gr
 /// reach.
 struct NormInputs {
   const UpdateScalars* bases = nullptr;  ///< of parts with and without weight decay
-  const NormPart* parts = nullptr;
-  std::uint64_t part_count = 0;
+  const NormPart* parts = nullptr;       ///< ascending
+  std::uint64_t part_count = 0;          ///< of `parts`
   const double* squares = nullptr;       ///< as UpdateStep::squares; nullptr: no norms
   std::uint64_t parameters = 0;          ///< a square each for gradients, then for values
   const double* contributors = nullptr;  ///< where given, the mean is over so many

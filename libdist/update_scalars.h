@@ -10,6 +10,7 @@
 
 namespace dist {
 
+/// The most values of state that a rule keeps for an element.
 inline constexpr std::size_t kMostStates = 2;
 
 /// In double; a loop rounds what it derives from them to the type of its elements, once.

@@ -102,7 +102,9 @@ class Arena {
   Mapping& parameter_memory() { return parameter_memory_; }
   /// The same of the gradients.
   const Mapping& gradient_memory() const { return gradient_memory_; }
+  /// Parameters on a device; empty on the host.
   const DeviceMemory& device_parameters() const { return device_parameters_; }
+  /// The same of the gradients.
   const DeviceMemory& device_gradients() const { return device_gradients_; }
 
   /// Typed views of one parameter; T must match dtype().

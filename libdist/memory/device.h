@@ -52,10 +52,14 @@ enum class MemoryKind : std::uint8_t {
 /// moved; the device outlives it. Zeroed when allocated.
 class DeviceMemory {
  public:
+  /// Nothing.
   DeviceMemory() = default;
+  /// For devices: memory that goes back to `device` with the object.
   DeviceMemory(Device* device, std::span<std::byte> bytes, MemoryKind kind, bool attached)
       : device_(device), bytes_(bytes), kind_(kind), attached_(attached) {}
+  /// Leaves nothing there.
   DeviceMemory(DeviceMemory&& other) noexcept { swap(other); }
+  /// Gives back what was here.
   DeviceMemory& operator=(DeviceMemory&& other) noexcept {
     DeviceMemory moved(std::move(other));
     swap(moved);
@@ -63,7 +67,9 @@ class DeviceMemory {
   }
   ~DeviceMemory();
 
+  /// Addresses as the GPU knows them; pinned memory also as the host does.
   std::span<std::byte> bytes() const { return bytes_; }
+  /// Where it lies.
   MemoryKind kind() const { return kind_; }
 
  private:
@@ -83,11 +89,11 @@ class DeviceMemory {
 /// Where another process of the host finds device memory as long as its owner holds it. Plain data,
 /// to be sent between ranks.
 struct DeviceAddress {
-  std::array<std::byte, 64> handle{};
-  std::uint64_t process = 0;  ///< pid: within a process the memory is reached as it is
-  std::uint64_t pointer = 0;  ///< there
-  std::uint64_t offset = 0;   ///< in what the handle names
-  std::uint64_t bytes = 0;
+  std::array<std::byte, 64> handle{};  ///< opaque
+  std::uint64_t process = 0;           ///< pid: within a process the memory is reached as it is
+  std::uint64_t pointer = 0;           ///< there
+  std::uint64_t offset = 0;            ///< in what the handle names
+  std::uint64_t bytes = 0;             ///< its size
 };
 
 /// A rank may hold one for each GPU it uses; several ranks may use the same GPU.
@@ -100,6 +106,7 @@ class Device {
 
   /// For messages and reports: "cuda:0 NVIDIA H200".
   virtual std::string_view name() const = 0;
+  /// Its number among the GPUs that this process sees.
   virtual int index() const = 0;
 
   /// Names the GPU across processes and hosts, so that ranks see who shares one.
@@ -127,6 +134,7 @@ class Device {
   /// A mark from the pool; give it back with release_event() when it has passed or no one asks any
   /// more. Error: resource.
   virtual Result<Event> record(Stream stream) = 0;
+  /// Gives a mark back to the pool.
   virtual void release_event(Event event) = 0;
   /// True once all work before the mark has ended. Errors of the device show here.
   virtual Result<bool> passed(Event event) = 0;
@@ -190,6 +198,7 @@ class Device {
   virtual void release(std::span<std::byte> bytes, MemoryKind kind, bool attached) = 0;
 };
 
+/// The most gradients that one reduction or update on a device takes.
 inline constexpr std::size_t kMostDeviceSources = 16;
 
 inline DeviceMemory::~DeviceMemory() {
