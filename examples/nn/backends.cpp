@@ -6,7 +6,7 @@
 
 namespace nn {
 
-std::string_view backend_names() { return "ref, onednn, replay"; }
+std::string_view backend_names() { return "ref, onednn, cudnn, replay"; }
 
 dist::Result<std::unique_ptr<Network>> make_network(std::string_view backend, const Graph& graph,
                                                     const NetworkOptions& options) {
@@ -21,6 +21,7 @@ dist::Result<std::unique_ptr<Network>> make_network(std::string_view backend, co
   }
   if (backend == "ref") return make_ref_network(graph, options);
   if (backend == "onednn") return make_onednn_network(graph, options);
+  if (backend == "cudnn") return make_cudnn_network(graph, options);
   if (backend == "replay") return make_replay_network(graph, options);
   return dist::Status::invalid_argument(
       fmt::format("unknown backend '{}'; valid: {}", backend, backend_names()));

@@ -14,6 +14,9 @@ dist::Result<std::unique_ptr<Network>> make_ref_network(const Graph& graph,
 /// From onednn/net.cpp, or onednn_off.cpp, which returns `unavailable`.
 dist::Result<std::unique_ptr<Network>> make_onednn_network(const Graph& graph,
                                                            const NetworkOptions& options);
+/// From cudnn/cudnn_on.cpp, or cudnn_off.cpp, which returns `unavailable`.
+dist::Result<std::unique_ptr<Network>> make_cudnn_network(const Graph& graph,
+                                                          const NetworkOptions& options);
 dist::Result<std::unique_ptr<Network>> make_replay_network(const Graph& graph,
                                                            const NetworkOptions& options);
 

@@ -2,9 +2,16 @@
 // What all backends share: the initial values, and the hash of plain layouts.
 #include "examples/nn/network.h"
 
+#include <array>
+
 #include "examples/nn/random.h"
 
 namespace nn {
+
+std::string_view name_of(Precision precision) {
+  static constexpr std::array<std::string_view, 4> kNames{"f32", "tf32", "f16", "bf16"};
+  return kNames[static_cast<std::size_t>(precision)];
+}
 
 void Network::initialize(std::uint64_t seed) {
   const std::vector<std::size_t> order = graph().backward_order();

@@ -43,18 +43,17 @@ inline Replica make_replica(std::string_view backend, const Graph& graph,
 
 /// The loss of a forward pass whose parameters come when they are awaited and are not numbers
 /// before. Counts the calls of each parameter.
-inline double forward_awaiting(const Replica& replica, const Batch& batch,
-                               std::vector<int>* calls) {
+inline double forward_awaiting(Network& network, const Batch& batch, std::vector<int>* calls) {
   std::vector<std::vector<double>> values;
-  for (std::size_t i = 0; i < replica->parameters().size(); ++i) {
-    values.push_back(replica->plain_parameter(i));
+  for (std::size_t i = 0; i < network.parameters().size(); ++i) {
+    values.push_back(network.plain_parameter(i));
     const std::vector<double> poison(values[i].size(), std::numeric_limits<double>::quiet_NaN());
-    replica->set_plain_parameter(i, poison);
+    network.set_plain_parameter(i, poison);
   }
   calls->assign(values.size(), 0);
-  return replica->forward(batch, Mode::train, [&](std::size_t i) {
+  return network.forward(batch, Mode::train, [&](std::size_t i) {
     ++calls->at(i);
-    replica->set_plain_parameter(i, values[i]);
+    network.set_plain_parameter(i, values[i]);
   });
 }
 

@@ -75,7 +75,7 @@ TEST_CASE("what all ranks get wrong alike is told once") {
       {"--model alexnet", {"alexnet", "vgg16, vgg19, resnet50"}},
       {"--strategy rings", {"rings", "ring, sync-ps, async-ps, none"}},
       {"--transport pigeon", {"pigeon", "auto, shm, tcp, mpi, nccl"}},
-      {"--backend cudnn", {"cudnn", "ref, onednn, replay"}},
+      {"--backend torch", {"torch", "ref, onednn, cudnn, replay"}},
       {"--optimizer adamax", {"adamax", "sgd, momentum"}},
       {"--schedule cosine --rate-warmup 105", {"schedule cosine", "105"}},
       {"--schedule linear", {"--schedule", "constant"}},

@@ -77,7 +77,7 @@ TEST_CASE("a forward pass awaits each parameter once, before it reads it") {
   const test::Replica replica = replica_of("onednn", graph);
   const double expected = replica->forward(samples.batch(), Mode::train);
   std::vector<int> calls;
-  CHECK(test::forward_awaiting(replica, samples.batch(), &calls) == expected);
+  CHECK(test::forward_awaiting(*replica.network, samples.batch(), &calls) == expected);
   CHECK(calls == std::vector<int>(replica->parameters().size(), 1));
 }
 

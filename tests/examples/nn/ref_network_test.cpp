@@ -39,7 +39,7 @@ TEST_CASE("a forward pass awaits each parameter once, before it reads it") {
   const data::Samples samples = samples_for(graph, 4);
   const double expected = replica->forward(samples.batch(), Mode::train);
   std::vector<int> calls;
-  CHECK(test::forward_awaiting(replica, samples.batch(), &calls) == expected);
+  CHECK(test::forward_awaiting(*replica.network, samples.batch(), &calls) == expected);
   CHECK(calls == std::vector<int>(replica->parameters().size(), 1));
 }
 
@@ -207,7 +207,7 @@ TEST_CASE("what cannot be made is told") {
   const auto unknown = make_network("abacus", graph, {});
   REQUIRE_FALSE(unknown.ok());
   CHECK(unknown.status().code() == dist::ErrorCode::invalid_argument);
-  CHECK(unknown.status().message().find("ref, onednn, replay") != std::string::npos);
+  CHECK(unknown.status().message().find("ref, onednn, cudnn, replay") != std::string::npos);
 
   CHECK_FALSE(make_network("ref", graph, {.batch = 0}).ok());
   CHECK_FALSE(make_network("ref", graph, {.batch = -4}).ok());
