@@ -15,7 +15,6 @@ bool among_gpus(const std::string& algorithm) {
 // As on the host: a rank that wants tcp within a host, or pretends hosts, wants messages.
 bool may_sweep(std::string_view strategy, const Options& options) {
   if (options.ranks > static_cast<int>(kMostDeviceSources)) return false;
-  if (options.ranks == 1) return true;
   return strategy == "ring" && options.algorithm == "auto" && !options.shard_optimizer &&
          options.transport != "tcp" && options.ranks_per_host == 0;
 }
@@ -66,6 +65,7 @@ Result<DevicePath> choose_device_path(std::string_view strategy, const Options& 
   }
   if (demanded) return DevicePath::nccl;
   if (!only_host.ok()) return DevicePath::staged;
+  if (options.ranks == 1) return DevicePath::alone;
   if (options.algorithm == "sweep") {
     const bool possible = facts.one_host && options.ranks <= static_cast<int>(kMostDeviceSources);
     if (!possible) return no_sweep(options, facts).because(strategy);

@@ -13,8 +13,9 @@
 namespace dist::allreduce {
 
 enum class DevicePath : std::uint8_t {
+  alone,   ///< one rank updates by its own gradients
   nccl,    ///< collectives on the GPUs' streams
-  sweep,   ///< the ranks of a host sum and update in each other's arenas; alone in the own one
+  sweep,   ///< the ranks of a host sum and update in each other's arenas
   staged,  ///< over the host, by the strategy of the same name there
 };
 
@@ -29,7 +30,7 @@ struct DeviceFacts {
 /// Why the strategy cannot be an exchange between GPUs at all, or ok: what only the host can do.
 Status needs_host(std::string_view strategy, const Options& options);
 
-/// The first of nccl, sweep and staged that the options allow. Errors: transport nccl or algorithm
+/// The first of these that the options allow. Errors: transport nccl or algorithm
 /// sweep where it is not possible, with what to choose instead.
 Result<DevicePath> choose_device_path(std::string_view strategy, const Options& options,
                                       const DeviceFacts& facts);

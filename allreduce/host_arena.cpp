@@ -9,50 +9,60 @@
 
 namespace dist::allreduce {
 
-Result<std::unique_ptr<HostArena>> HostArena::meet(const ExchangeContext& context,
-                                                   std::vector<Rank> members) {
-  const auto own = std::find(members.begin(), members.end(), context.options.rank);
+namespace {
+
+// The number of this rank among the members.
+int member_of(const Options& options, const std::vector<Rank>& members) {
+  const auto own = std::find(members.begin(), members.end(), options.rank);
   DIST_ASSERT(own != members.end(), "host arena: not among its members");
+  return static_cast<int>(own - members.begin());
+}
+
+}  // namespace
+
+std::function<Status(std::span<std::uint64_t>)> sum_among(Progress& progress, Trace& trace,
+                                                          const Options& options,
+                                                          std::vector<Rank> members) {
   AllReduceOptions words;
   words.dtype = DType::u64;
-  words.rank = static_cast<Rank>(own - members.begin());
+  words.rank = member_of(options, members);
   words.ranks = static_cast<int>(members.size());
   words.label = "ring: meeting of the ranks of a host";
   words.members = std::make_shared<const std::vector<Rank>>(std::move(members));
-  Progress& progress = context.progress;
-  Trace& trace = context.trace;
-  auto group =
-      HostGroup::meet({.member = words.rank,
-                       .members = words.ranks,
-                       .ranks = *words.members,
-                       .timeout = context.options.timeout,
-                       .sum_words =
-                           [&progress, &trace, words](std::span<std::uint64_t> data) {
-                             auto options = words;
-                             options.data = std::as_writable_bytes(data);
-                             return progress.run(make_ring_all_reduce(std::move(options), trace));
-                           },
-                       .failure = [&progress] { return progress.failure(); }});
+  return [&progress, &trace, words](std::span<std::uint64_t> data) {
+    auto sum = words;
+    sum.data = std::as_writable_bytes(data);
+    return progress.run(make_ring_all_reduce(std::move(sum), trace));
+  };
+}
+
+Result<std::unique_ptr<HostGroup>> meet_members(Progress& progress, Trace& trace,
+                                                const Options& options, std::vector<Rank> members) {
+  return HostGroup::meet({.member = member_of(options, members),
+                          .members = static_cast<int>(members.size()),
+                          .ranks = members,
+                          .timeout = options.timeout,
+                          .sum_words = sum_among(progress, trace, options, members),
+                          .failure = [&progress] { return progress.failure(); }});
+}
+
+Result<std::unique_ptr<HostArena>> HostArena::meet(const ExchangeContext& context,
+                                                   std::vector<Rank> members) {
+  auto group = meet_members(context.progress, context.trace, context.options, std::move(members));
   DIST_TRY(group);
   auto gradients = (*group)->attach(context.arena.gradient_memory());
   DIST_TRY_BECAUSE(gradients, "gradients");
   auto parameters = (*group)->attach(context.arena.parameter_memory());
   DIST_TRY_BECAUSE(parameters, "parameters");
-  std::vector<Mapping> squares;
-  if (const auto count = context.updater.square_count(); count > 0) {
-    auto own_squares = Mapping::map_shareable(Bytes(count * sizeof(double)));
-    DIST_TRY_BECAUSE(own_squares, "norms");
-    auto all = (*group)->attach(*own_squares);
-    DIST_TRY_BECAUSE(all, "norms");
-    squares = *std::move(all);
-  }
+  auto squares = HostNumbers::meet(**group, context.updater.square_count());
+  DIST_TRY_BECAUSE(squares, "norms");
   return std::unique_ptr<HostArena>(new HostArena(context.arena, *std::move(group),
                                                   *std::move(gradients), *std::move(parameters),
-                                                  std::move(squares)));
+                                                  *std::move(squares)));
 }
 
 HostArena::HostArena(Arena& arena, std::unique_ptr<HostGroup> group, std::vector<Mapping> gradients,
-                     std::vector<Mapping> parameters, std::vector<Mapping> squares)
+                     std::vector<Mapping> parameters, HostNumbers squares)
     : arena_(arena),
       group_(std::move(group)),
       gradients_(std::move(gradients)),
@@ -100,16 +110,7 @@ void HostArena::copy_chunks_of_others(Range range) const {
 }
 
 Status HostArena::sum_squares(std::span<double> squares) {
-  const auto own = std::as_bytes(squares);
-  const auto member = static_cast<std::size_t>(group_->member());
-  std::copy(own.begin(), own.end(), squares_[member].bytes().begin());
-  DIST_TRY(group_->meet_again("ring: wait for norms"));
-  std::fill(squares.begin(), squares.end(), 0);
-  for (const Mapping& of_member : squares_) {
-    const auto* theirs = reinterpret_cast<const double*>(of_member.bytes().data());
-    for (std::size_t i = 0; i < squares.size(); ++i) squares[i] += theirs[i];
-  }
-  return {};
+  return squares_.sum(squares, "ring: wait for norms");
 }
 
 Bytes HostArena::memory_saved(const Updater& updater) const {

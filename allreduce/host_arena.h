@@ -3,16 +3,28 @@
 // of the parameters for all.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <string_view>
 #include <vector>
 
 #include "allreduce/exchange.h"
+#include "allreduce/host_numbers.h"
 #include "libdist/host/host_group.h"
 #include "libdist/memory/mapping.h"
 
 namespace dist::allreduce {
+
+/// Sums words over `members` alone, in place; collective among them.
+std::function<Status(std::span<std::uint64_t>)> sum_among(Progress& progress, Trace& trace,
+                                                          const Options& options,
+                                                          std::vector<Rank> members);
+
+/// The flags of `members`, ranks of one host in ascending order, this one among them. Errors as
+/// HostGroup::meet().
+Result<std::unique_ptr<HostGroup>> meet_members(Progress& progress, Trace& trace,
+                                                const Options& options, std::vector<Rank> members);
 
 /// One rank's end. After construction gradients() and own_chunk() may be called from any thread.
 class HostArena {
@@ -65,13 +77,13 @@ class HostArena {
   std::span<std::byte> gradients_of(std::size_t summand, Range range) const;
 
   HostArena(Arena& arena, std::unique_ptr<HostGroup> group, std::vector<Mapping> gradients,
-            std::vector<Mapping> parameters, std::vector<Mapping> squares);
+            std::vector<Mapping> parameters, HostNumbers squares);
 
   Arena& arena_;
   std::unique_ptr<HostGroup> group_;
   const std::vector<Mapping> gradients_;   // of all members
   const std::vector<Mapping> parameters_;  // of all members
-  const std::vector<Mapping> squares_;     // of all members; empty where no norms are needed
+  HostNumbers squares_;
 };
 
 }  // namespace dist::allreduce

@@ -16,6 +16,7 @@ namespace {
 std::uint64_t layout_hash(const Arena& arena, const Options& options, const Update& update) {
   LayoutHash hash;
   hash.text(name_of(arena.dtype())).text(describe(update)).text(options.algorithm);
+  hash.number(options.transport == "nccl").number(arena.device() != nullptr);
   for (std::size_t p = 0; p < arena.parameter_count(); ++p) {
     const Parameter& parameter = arena.parameter(p);
     hash.text(parameter.name).number(parameter.elements.value).number(parameter.decays);
@@ -43,8 +44,8 @@ class RingStrategy final : public Strategy {
         side_(std::move(side)) {}
 
   std::string_view name() const override { return side_->name(); }
-  int workers() const override { return options_.ranks; }
-  int worker() const override { return options_.rank; }
+  int workers() const override { return side_->ranks(); }
+  int worker() const override { return side_->rank(); }
 
   Status begin() override {
     DIST_TRY(check_layouts());
@@ -52,7 +53,7 @@ class RingStrategy final : public Strategy {
     DIST_TRY(chosen);
     exchange_ = *std::move(chosen);
     if (checkpoint_source_ == nullptr) return exchange_->begin();
-    if (options_.rank == 0) {
+    if (side_->rank() == 0) {
       DIST_TRY_BECAUSE(side_->read_parameters(*checkpoint_source_),
                        fmt::format("{}: resume", name()));
     }
@@ -124,18 +125,19 @@ class RingStrategy final : public Strategy {
   Result<Saving> save() override {
     DIST_ASSERT(checkpoint_sink_ != nullptr && exchange_ != nullptr,
                 "save() needs use_checkpoints() and begin()");
-    checkpoint::Snapshot snapshot(step_, options_.rank, options_.ranks);
+    checkpoint::Snapshot snapshot(step_, side_->rank(), side_->ranks());
     for (const Bucket& bucket : buckets_) {
       DIST_TRY_BECAUSE(side_->add_range(&snapshot, exchange_->saved(bucket.range), step_), name());
     }
     exchange_->add_held_back(&snapshot, step_);
     checkpoint_sink_->accept(std::move(snapshot));
-    return Saving{step_, options_.ranks};
+    return Saving{step_, side_->ranks()};
   }
 
  private:
   // Every rank learns every rank's hash, so that all of them refuse, and say whom.
   Status check_layouts() {
+    if (side_->ranks() == 1) return {};
     std::vector<std::uint64_t> hashes(static_cast<std::size_t>(options_.ranks));
     hashes[static_cast<std::size_t>(options_.rank)] =
         layout_hash(arena_, options_, side_->update());

@@ -29,6 +29,10 @@ class RingSide {
   virtual std::string_view name() const = 0;
   virtual const Update& update() const = 0;
 
+  /// This rank's number among the workers, and how many they are.
+  virtual Rank rank() const = 0;
+  virtual int ranks() const = 0;
+
   /// Collective, in begin(); `buckets` outlive the exchange, and this does. All ranks decide alike.
   virtual Result<std::unique_ptr<Exchange>> choose_exchange(const std::vector<Bucket>& buckets) = 0;
 

@@ -14,6 +14,7 @@
 #include "allreduce/contributors.h"
 #include "allreduce/exchange.h"
 #include "allreduce/ring_strategy.h"
+#include "libdist/check.h"
 #include "libdist/checkpoint/update_state.h"
 #include "libdist/host/hosts.h"
 
@@ -45,6 +46,8 @@ class HostSide final : public RingSide {
 
   std::string_view name() const override { return "ring"; }
   const Update& update() const override { return updater_.update(); }
+  Rank rank() const override { return options_.rank; }
+  int ranks() const override { return options_.ranks; }
 
   // All ranks decide alike: by their options, which check_layouts() has compared, by what they
   // gather here, and together.
@@ -150,6 +153,7 @@ Status check_compression(const Options& options) {
 
 Result<std::unique_ptr<Strategy>> make_strategy(World& world, Arena& arena, Update update) {
   const Options& options = world.options();
+  DIST_ASSERT(arena.device() == nullptr, "make_device_strategy() is for arenas on a device");
   static constexpr std::array<std::string_view, 5> kAlgorithms = {"auto", "sweep", "hierarchical",
                                                                   "ring", "native"};
   if (std::find(kAlgorithms.begin(), kAlgorithms.end(), options.algorithm) == kAlgorithms.end()) {

@@ -49,8 +49,8 @@ TEST_CASE("auto takes nccl, else the arenas of one host, else the host") {
 TEST_CASE("one rank updates where it is") {
   const auto alone = with([](Options& o) { o.ranks = 1; });
   for (const std::string strategy : {"ring", "sync-ps"}) {
-    CHECK(path(strategy, alone, kEverything) == DevicePath::sweep);
-    CHECK(path(strategy, alone, kNoNccl) == DevicePath::sweep);
+    CHECK(path(strategy, alone, kEverything) == DevicePath::alone);
+    CHECK(path(strategy, alone, kNoNccl) == DevicePath::alone);
   }
   CHECK(path("async-ps", alone, kEverything) == DevicePath::staged);
 }
