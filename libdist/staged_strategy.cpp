@@ -40,8 +40,8 @@ class StagedStrategy final : public Strategy {
 
   // Nothing may be on its way into memory that goes now.
   ~StagedStrategy() override {
-    static_cast<void>(device_.synchronize(streams_.to_host));
-    static_cast<void>(device_.synchronize(streams_.to_device));
+    static_cast<void>(wait_for(streams_.to_host));
+    static_cast<void>(wait_for(streams_.to_device));
     for (const Copy& copy : on_their_way_) device_.release_event(copy.arrived);
   }
 

@@ -16,21 +16,21 @@
 
 #include "libdist/dist.h"
 #include "tests/support/catch.h"
+#include "tests/support/device_training.h"
 #include "tests/support/fake_device.h"
 #include "tests/support/ranks.h"
 
 namespace {
 
 using namespace dist;
+using test::backward;
+using test::by_name;
 using test::expect;
 using test::expect_ok;
 using test::FakeDevice;
-
-constexpr std::size_t kSteps = 4;
-
-std::vector<Parameter> parameter_list() {
-  return {{"a", Elems(5)}, {"b", Elems(300)}, {"c", Elems(1)}, {"d", Elems(70)}};
-}
+using test::MakeStrategy;
+using test::Replica;
+using test::train;
 
 struct Case {
   std::string name;
@@ -56,69 +56,6 @@ Options options_of(const Case& chosen) {
 
 bool fits(const Case& chosen, int ranks) { return chosen.ranks_per_host == 0 || ranks == 4; }
 
-// A replica whose work runs on the arena's stream, or at once where the arena is the host's.
-struct Replica {
-  explicit Replica(FakeDevice* on) : device(on) {
-    if (device != nullptr) stream = device->make_stream(StreamPriority::normal).value();
-    ArenaOptions place;
-    place.device = device;
-    place.stream = stream;
-    arena = std::make_unique<Arena>(Arena::create(parameter_list(), place).value());
-  }
-
-  void work(const std::function<void()>& body) const {
-    device != nullptr ? FakeDevice::enqueue(stream, body) : body();
-  }
-  void wait() const {
-    if (device != nullptr) expect_ok(device->synchronize(stream));
-  }
-  std::vector<float> parameters() const {
-    wait();
-    std::vector<float> all;
-    for (std::size_t p = 0; p < arena->parameter_count(); ++p) {
-      const auto span = arena->parameter_span<float>(p);
-      all.insert(all.end(), span.begin(), span.end());
-    }
-    return all;
-  }
-
-  FakeDevice* device;
-  Stream stream;
-  std::unique_ptr<Arena> arena;
-};
-
-// A gradient that depends on the parameters: who gets old ones computes others.
-void backward(const Replica& replica, Strategy& strategy, int rank, std::size_t step) {
-  for (std::size_t p = 0; p < replica.arena->parameter_count(); ++p) {
-    const auto parameters = replica.arena->parameter_span<float>(p);
-    const auto gradients = replica.arena->gradient_span<float>(p);
-    replica.work([=] {
-      for (std::size_t i = 0; i < gradients.size(); ++i) {
-        gradients[i] = 0.25f * parameters[i] +
-                       static_cast<float>((i + p + step) % 7 + static_cast<std::size_t>(rank));
-      }
-    });
-    strategy.ready(p);
-  }
-}
-
-// Every other step as an overlapped forward pass would: each parameter when it is needed.
-void forward(const Replica& replica, Strategy& strategy, std::vector<float>* seen) {
-  for (std::size_t p = replica.arena->parameter_count(); p-- > 0;) {
-    expect_ok(strategy.await(p));
-    const auto parameters = replica.arena->parameter_span<float>(p);
-    replica.work([=] { seen->insert(seen->end(), parameters.begin(), parameters.end()); });
-  }
-}
-
-using MakeStrategy = std::function<std::unique_ptr<Strategy>(World&, Arena&, const Update&)>;
-
-MakeStrategy on_host(const std::string& name) {
-  return [=](World& world, Arena& arena, const Update& update) {
-    return make_strategy(name, world, arena, update).value();
-  };
-}
-
 MakeStrategy staged(const std::string& name) {
   return [=](World& world, Arena& arena, const Update& update) {
     return make_staged_strategy(
@@ -126,40 +63,6 @@ MakeStrategy staged(const std::string& name) {
                [&](Arena& mirror) { return make_strategy(name, world, mirror, update); })
         .value();
   };
-}
-
-// The parameters after every step, and what an overlapped forward pass read.
-std::vector<float> train(World& world, const Update& update, FakeDevice* device,
-                         const MakeStrategy& make) {
-  const Replica replica(device);
-  replica.work([&] {
-    for (std::size_t p = 0; p < replica.arena->parameter_count(); ++p) {
-      for (float& value : replica.arena->parameter_span<float>(p)) {
-        value = static_cast<float>(world.rank() + 1);
-      }
-    }
-  });
-  const auto strategy = make(world, *replica.arena, update);
-  expect_ok(strategy->begin());
-  std::vector<float> all = replica.parameters();
-  std::vector<float> seen;
-  for (std::size_t step = 0; step < kSteps; ++step) {
-    backward(replica, *strategy, world.rank(), step);
-    if (step % 2 == 1) forward(replica, *strategy, &seen);
-    const auto report = strategy->finish_step();
-    expect_ok(report.status());
-    expect(report->step == step, "StepReport::step");
-    if (device != nullptr) expect(report->algorithm.starts_with("staged"), "algorithm");
-    if (step % 2 == 1) continue;  // the next step follows without a wait
-    const auto now = replica.parameters();
-    all.insert(all.end(), now.begin(), now.end());
-  }
-  expect_ok(strategy->end());
-  replica.wait();
-  all.insert(all.end(), seen.begin(), seen.end());
-  const auto last = replica.parameters();
-  all.insert(all.end(), last.begin(), last.end());
-  return all;
 }
 
 std::vector<Update> updates() {
@@ -181,8 +84,8 @@ TEST_CASE("on a device every strategy has the bits that it has on the host") {
             [&](World& world) {
               FakeDevice device({.seed = static_cast<unsigned>(world.rank() + 1),
                                  .most_delay = std::chrono::microseconds(200)});
-              const auto expected = train(world, update, nullptr, on_host(chosen.name));
-              const auto values = train(world, update, &device, staged(chosen.name));
+              const auto expected = train(world, update, nullptr, by_name(chosen.name));
+              const auto values = train(world, update, &device, staged(chosen.name), "staged");
               expect(values == expected, "the host's bits");
               expect(device.events_out() == 0, "marks were given back");
             },
@@ -200,7 +103,7 @@ TEST_CASE("over tcp too") {
         [&](World& world) {
           FakeDevice device({.most_delay = std::chrono::microseconds(200)});
           const Update update = Sgd{.learning_rate = 0.5};
-          const auto expected = train(world, update, nullptr, on_host(name));
+          const auto expected = train(world, update, nullptr, by_name(name));
           expect(train(world, update, &device, staged(name)) == expected, "the host's bits");
         },
         options_of({name})));
@@ -301,7 +204,7 @@ TEST_CASE("memory that cannot be page-locked is used as it is") {
   REQUIRE_NOTHROW(test::run_ranks("shm", 1, [](World& world) {
     FakeDevice device;
     const Update update = Sgd{.learning_rate = 0.5};
-    const auto expected = train(world, update, nullptr, on_host("ring"));
+    const auto expected = train(world, update, nullptr, by_name("ring"));
     device.fail("pin", Status::resource("no more pages"));
     expect(train(world, update, &device, staged("ring")) == expected, "the host's bits");
   }));
