@@ -1,7 +1,8 @@
 # Finds the CUDA Toolkit and switches the language CUDA on where nvcc works: DIST_CUDA_FOUND.
 include_guard()
 set(DIST_CUDA_FOUND OFF)
-find_package(CUDAToolkit QUIET)
+# cudaGetDriverEntryPointByVersion() is as young as that.
+find_package(CUDAToolkit 12.5 QUIET)
 if(NOT CUDAToolkit_FOUND)
   return()
 endif()

@@ -57,7 +57,7 @@ function(dist_add_program name)
   target_link_libraries(${name} PRIVATE dist::dist fmt::fmt ${ARG_LIBRARIES})
 endfunction()
 
-# dist_add_test(NAME SOURCES .. LABELS unit|net|mpi|train|slow .. [LIBRARIES ..] [TIMEOUT s]
+# dist_add_test(NAME SOURCES .. LABELS unit|net|mpi|train|gpu|slow .. [LIBRARIES ..] [TIMEOUT s]
 #               [LAUNCH distrun|mpirun RANKS 1 2 ..] [ARGUMENTS ..])
 # One executable from the sources, one CTest entry; with LAUNCH one entry a rank count, named NAME_nN.
 # A test that cannot run here exits with 77 and a reason: CTest counts it as skipped.

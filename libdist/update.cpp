@@ -23,7 +23,7 @@ bool scales_by_parameter(const UpdateRule& rule) { return std::holds_alternative
 }  // namespace
 
 bool needs_norms(const Update& update) {
-  return update.clip_norm > 0 || scales_by_parameter(update.rule);
+  return update.clip_norm > 0 || update.skip_not_finite || scales_by_parameter(update.rule);
 }
 
 Status validate(const Update& update) {
@@ -33,6 +33,11 @@ Status validate(const Update& update) {
     return Status::invalid_argument(
         "clip_norm is part of an update, but with the rule mean-gradient the program has its own");
   }
+  if (update.skip_not_finite && !updates_parameters(update.rule)) {
+    return Status::invalid_argument(
+        "skip_not_finite is part of an update, but with the rule mean-gradient the program has its "
+        "own");
+  }
   if (std::isfinite(update.clip_norm) && update.clip_norm >= 0) return {};
   return Status::invalid_argument(
       fmt::format("clip_norm is {}; it must be a number above 0, or 0 for off", update.clip_norm));
@@ -41,6 +46,7 @@ Status validate(const Update& update) {
 std::string describe(const Update& update) {
   auto text = fmt::format("{}, schedule {}", describe(update.rule), describe(update.schedule));
   if (update.clip_norm > 0) text += fmt::format(", clip_norm {}", update.clip_norm);
+  if (update.skip_not_finite) text += ", skip_not_finite";
   return text;
 }
 
@@ -90,11 +96,15 @@ void Updater::set_learning_rate(double learning_rate) {
   dist::set_learning_rate(update_.rule, learning_rate);
 }
 
-double Updater::scale_of(const UpdateStep& step) const {
-  if (update_.clip_norm == 0) return step.gradient_scale;
+double Updater::total_of(const UpdateStep& step) const {
   double squares = 0;
   for (std::size_t p = 0; p < course_.parameters(); ++p) squares += step.squares[p];
-  return clipped_scale(step.gradient_scale, squares, update_.clip_norm);
+  return squares;
+}
+
+double Updater::scale_of(const UpdateStep& step) const {
+  if (update_.clip_norm == 0) return step.gradient_scale;
+  return clipped_scale(step.gradient_scale, total_of(step), update_.clip_norm);
 }
 
 // The ratio r of Lars.
@@ -124,6 +134,7 @@ void Updater::apply_sum(std::span<std::byte> parameters,
   DIST_ASSERT(first <= elems_.value && elems <= elems_.value - first,
               "update: the range lies outside the updater's elements");
   DIST_ASSERT(step.squares.size() >= square_count(), "update: it needs norms (add_squares)");
+  if (update_.skip_not_finite && !std::isfinite(total_of(step))) return;
   const UpdateScalars base = course_.scalars(update_, step.step, step.gradient_scale);
   UpdateScalars scalars = base;
   scalars.scale = scale_of(step);

@@ -37,9 +37,13 @@ struct Update {
   /// clip_factor() of its norm, see libdist/clip.h; of async-ps each worker's own gradient is.
   /// Weight decay comes after it.
   double clip_norm = 0;
+  /// Leaves an update out whose gradients, over all parameters, are not all finite (or whose
+  /// squares are beyond a double): for loss scaling. It counts as a step all the same.
+  bool skip_not_finite = false;
 };
 
-/// Whether an update needs norms over whole parameters or all of them (clip_norm, Lars): then no
+/// Whether an update needs norms over whole parameters or all of them (clip_norm, skip_not_finite,
+/// Lars): then no
 /// element can be updated before all gradients of the step are there.
 bool needs_norms(const Update& update);
 
@@ -115,6 +119,7 @@ class Updater {
 
  private:
   Updater(Update update, UpdateLayout layout, DType dtype, std::array<Mapping, 2> states);
+  double total_of(const UpdateStep& step) const;
   double scale_of(const UpdateStep& step) const;
   double trust_of(const UpdateLayout::Part& part, const UpdateStep& step, double scale) const;
   void apply_part(std::span<std::byte> parameters,

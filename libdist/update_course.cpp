@@ -56,6 +56,7 @@ UpdateScalars UpdateCourse::scalars(const Update& update, std::uint64_t step,
 NormScaling norm_scaling(const Update& update) {
   const auto* lars = std::get_if<Lars>(&update.rule);
   return {.clip_norm = update.clip_norm,
+          .skip_not_finite = update.skip_not_finite,
           .by_parameter = lars != nullptr,
           .trust = lars != nullptr ? lars->trust : 0,
           .weight_decay = weight_decay_of(update.rule)};

@@ -20,10 +20,11 @@ constexpr T root_of(T value) {
 
 /// The norms that an update asks for; 0: not these.
 struct NormScaling {
-  double clip_norm = 0;       ///< Update::clip_norm
-  bool by_parameter = false;  ///< Lars
-  double trust = 0;           ///< Lars::trust
-  double weight_decay = 0;    ///< Lars::weight_decay
+  double clip_norm = 0;          ///< Update::clip_norm
+  bool skip_not_finite = false;  ///< Update::skip_not_finite
+  bool by_parameter = false;     ///< Lars
+  double trust = 0;              ///< Lars::trust
+  double weight_decay = 0;       ///< Lars::weight_decay
 };
 
 /// A part of an updater's elements, as UpdateLayout::Part.
@@ -58,19 +59,24 @@ struct NormInputs {
   const double* squares = nullptr;       ///< as UpdateStep::squares; nullptr: no norms
   std::uint64_t parameters = 0;          ///< a square each for gradients, then for values
   const double* contributors = nullptr;  ///< where given, the mean is over so many
-  const float* unscale = nullptr;        ///< where given, gradients are also multiplied by it
 };
 
-/// The squares of all gradients; infinite where nobody contributed, so that nothing is updated.
+/// The squares of all gradients.
 constexpr double norm_total(const NormInputs& in) {
-  if (in.contributors != nullptr && *in.contributors == 0) {
-    return std::numeric_limits<double>::infinity();
-  }
   double total = 0;
   for (std::uint64_t p = 0; in.squares != nullptr && p < in.parameters; ++p) {
     total += in.squares[p];
   }
   return total;
+}
+
+/// Finite unless the update is to be left out: for what its gradients are, or since nobody
+/// contributed.
+constexpr double norm_gate(const NormScaling& scaling, const NormInputs& in, double total) {
+  if (in.contributors != nullptr && *in.contributors == 0) {
+    return std::numeric_limits<double>::infinity();
+  }
+  return scaling.skip_not_finite ? total : 0;
 }
 
 /// The scalars of one part.
@@ -80,7 +86,6 @@ constexpr UpdateScalars norm_scalars(const NormScaling& scaling, const NormInput
   UpdateScalars scalars = in.bases[which.decays != 0 ? 0 : 1];
   double scale = scalars.scale;
   if (in.contributors != nullptr) scale = 1 / *in.contributors;
-  if (in.unscale != nullptr) scale *= static_cast<double>(*in.unscale);
   scalars.scale = clipped_scale(scale, total, scaling.clip_norm);
   if (scaling.by_parameter && which.decays != 0) {
     scalars.rate *= trust_ratio(scaling, scalars.scale, in.squares[which.parameter],

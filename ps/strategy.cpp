@@ -66,7 +66,9 @@ Status validate(const Update& update, const Rules& rules, const Options& options
   return Status::invalid_argument(fmt::format(
       "{} needs the norm of whole gradients, and here the pieces of one are applied or dropped one "
       "by one; choose staleness 0 without backup workers or a changing membership, or ring",
-      at_server.clip_norm > 0 ? "clip_norm" : "optimizer lars"));
+      at_server.clip_norm > 0     ? "clip_norm"
+      : at_server.skip_not_finite ? "skip_not_finite"
+                                  : "optimizer lars"));
 }
 
 class ParameterServer final : public Strategy {

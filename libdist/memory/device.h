@@ -175,9 +175,9 @@ class Device {
                         std::array<std::byte*, kMostStates> states, const UpdateScalars* scalars,
                         const double* gate = nullptr) = 0;
 
-  /// *total = norm_total(), and scaled[i] = norm_scalars() of part i, see update_norms.h.
+  /// scaled[i] = norm_scalars() of part i, and *gate = norm_gate(), see update_norms.h.
   virtual Status scale_by_norms(Stream stream, const NormScaling& scaling, const NormInputs& inputs,
-                                UpdateScalars* scaled, double* total) = 0;
+                                UpdateScalars* scaled, double* gate) = 0;
 
   /// *total += the sum of squares of `values` (f32 or f64), in double, in an order that depends on
   /// the size alone. `total` is memory that the device can reach.

@@ -4,53 +4,12 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <type_traits>
 
 #include "libdist/memory/instruction_set.h"
+#include "libdist/memory/reduce_operations.h"
 #include "libdist/types.h"
 
 namespace dist::kernels {
-
-// Where integers wrap around without undefined behaviour, promotion included.
-template <typename T>
-using Wrapping = std::conditional_t<sizeof(T) <= 4, std::uint32_t, std::uint64_t>;
-
-struct Sum {
-  template <typename T>
-  [[gnu::always_inline]] static T of(T a, T b) {
-    if constexpr (std::is_integral_v<T>) {
-      return static_cast<T>(static_cast<Wrapping<T>>(a) + static_cast<Wrapping<T>>(b));
-    } else {
-      return a + b;
-    }
-  }
-};
-
-struct Product {
-  template <typename T>
-  [[gnu::always_inline]] static T of(T a, T b) {
-    if constexpr (std::is_integral_v<T>) {
-      return static_cast<T>(static_cast<Wrapping<T>>(a) * static_cast<Wrapping<T>>(b));
-    } else {
-      return a * b;
-    }
-  }
-};
-
-// A NaN is less than nothing: comparison prefers b, the second test brings back a.
-struct Min {
-  template <typename T>
-  [[gnu::always_inline]] static T of(T a, T b) {
-    return a < b || a != a ? a : b;
-  }
-};
-
-struct Max {
-  template <typename T>
-  [[gnu::always_inline]] static T of(T a, T b) {
-    return a > b || a != a ? a : b;
-  }
-};
 
 template <typename Operation, typename T>
 struct Pair {
@@ -91,14 +50,8 @@ template <typename T>
 struct Divide {
   [[gnu::always_inline]] static void run(void* bytes, std::size_t elems, std::uint64_t count) {
     auto* data = static_cast<T*>(bytes);
-    // Integers in 64 bits: the count need not fit in a narrow type.
-    using Wide =
-        std::conditional_t<std::is_floating_point_v<T>, T,
-                           std::conditional_t<std::is_signed_v<T>, std::int64_t, std::uint64_t>>;
-    const auto divisor = static_cast<Wide>(count);
-    for (std::size_t i = 0; i < elems; ++i) {
-      data[i] = static_cast<T>(static_cast<Wide>(data[i]) / divisor);
-    }
+    const Divisor<T> divided(count);
+    for (std::size_t i = 0; i < elems; ++i) data[i] = divided(data[i]);
   }
 };
 

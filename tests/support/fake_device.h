@@ -102,7 +102,7 @@ class FakeDevice final : public Device {
                 std::array<std::byte*, kMostStates> states, const UpdateScalars* scalars,
                 const double* gate) override;
   Status scale_by_norms(Stream stream, const NormScaling& scaling, const NormInputs& inputs,
-                        UpdateScalars* scaled, double* total) override;
+                        UpdateScalars* scaled, double* gate) override;
   Status add_squares(Stream stream, DType dtype, std::span<const std::byte> values,
                      double* total) override;
   Status count_not_finite(Stream stream, DType dtype, std::span<const std::byte> values,

@@ -97,11 +97,12 @@ Status FakeDevice::update(Stream stream, const UpdateRule& rule, DType dtype,
 }
 
 Status FakeDevice::scale_by_norms(Stream stream, const NormScaling& scaling,
-                                  const NormInputs& inputs, UpdateScalars* scaled, double* total) {
+                                  const NormInputs& inputs, UpdateScalars* scaled, double* gate) {
   return run("scale_by_norms", stream, std::as_bytes(std::span(scaled, inputs.part_count)), [=] {
-    *total = norm_total(inputs);
+    const double total = norm_total(inputs);
+    *gate = norm_gate(scaling, inputs, total);
     for (std::uint64_t part = 0; part < inputs.part_count; ++part) {
-      scaled[part] = norm_scalars(scaling, inputs, *total, part);
+      scaled[part] = norm_scalars(scaling, inputs, total, part);
     }
   });
 }

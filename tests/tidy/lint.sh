@@ -11,7 +11,7 @@ readonly kLibraryFolders=(libdist ps allreduce)
 readonly kMostLines=500
 readonly kUntested=tests/tidy/untested.txt
 
-cpp_files() { find "$@" -name '*.h' -o -name '*.cpp' | sort; }
+cpp_files() { find "$@" -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' | sort; }
 sources() { find "$@" -name '*.cpp' | sort; }
 scripts() {
   find cmake tests bench .ci -name '*.sh' -type f

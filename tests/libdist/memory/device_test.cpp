@@ -88,12 +88,15 @@ TEST_CASE("an event that is used again leaves older waits alone") {
   FakeDevice device;
   auto first = device.make_stream(StreamPriority::normal).value();
   auto second = device.make_stream(StreamPriority::normal).value();
+  device.hold(second);
   auto mark = device.record(first).value();
   REQUIRE_OK(device.wait(second, mark));
+  REQUIRE_OK(device.synchronize(first));
   device.release_event(mark);
   device.hold(first);
   auto again = device.record(first).value();
   REQUIRE(again.handle == mark.handle);
+  device.let_go(second);
   REQUIRE_OK(device.synchronize(second));
   REQUIRE_FALSE(device.passed(again).value());
   device.let_go(first);
