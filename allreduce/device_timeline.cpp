@@ -103,9 +103,12 @@ void DeviceTimeline::release(const Step& step) {
 Status DeviceTimeline::collect() {
   while (!steps_.empty()) {
     const Step step = steps_.front();
-    const auto over = device_.passed(step.done);
-    DIST_TRY(over);
-    if (!*over) return {};
+    // On two streams: either may be the last.
+    for (const Event event : {step.exchanged, step.done}) {
+      const auto over = device_.passed(event);
+      DIST_TRY(over);
+      if (!*over) return {};
+    }
     const auto busy = device_.elapsed(step.began, step.exchanged);
     DIST_TRY(busy);
     const auto exposed = device_.elapsed(step.backward, step.done);

@@ -67,7 +67,7 @@ bool DeviceWatch::idle() {
 
 Status DeviceWatch::fail(const Status& why) {
   std::unique_lock lock(mutex_);
-  if (failure_.ok()) failure_ = why;
+  note(why);
   changed_.notify_all();
   changed_.wait(lock, [&] { return ended_; });
   return failure_;
@@ -83,13 +83,13 @@ void DeviceWatch::loop() {
   while (failure_.ok()) {
     changed_.wait_for(lock, options_.interval, [&] { return stopping_ || !failure_.ok(); });
     if (stopping_ && failure_.ok()) return;
-    if (failure_.ok()) failure_ = take_passed();
-    if (failure_.ok()) failure_ = overdue();
+    note(take_passed());
+    note(overdue());
     if (!failure_.ok() || !options_.failure_elsewhere) continue;
     lock.unlock();
     const Status elsewhere = options_.failure_elsewhere();
     lock.lock();
-    if (failure_.ok()) failure_ = elsewhere;
+    note(elsewhere);
   }
   const Status why = failure_;
   lock.unlock();
@@ -98,6 +98,11 @@ void DeviceWatch::loop() {
   failure_ = told;
   ended_ = true;
   changed_.notify_all();
+}
+
+// With mutex_ held. Whoever looks before it has been ended sees the same story, but for its end.
+void DeviceWatch::note(const Status& why) {
+  if (failure_.ok()) failure_ = why.because(options_.name);
 }
 
 // With mutex_ held.

@@ -17,6 +17,8 @@
 namespace dist::allreduce {
 
 struct DeviceWatchOptions {
+  /// The head of every failure's story.
+  std::string name = {};
   /// No mark passed for so long though one was waiting: timed_out.
   Duration timeout = std::chrono::seconds(120);
   /// How often the thread looks.
@@ -60,6 +62,7 @@ class DeviceWatch {
   };
 
   void loop();
+  void note(const Status& why);
   Status take_passed();
   Status overdue() const;
 

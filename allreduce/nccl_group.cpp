@@ -55,7 +55,8 @@ class NcclGroup final : public DeviceGroup {
   void watch() {
     const auto interval = std::clamp<Duration>(timeout_ / 20, kShortestLookInterval, kLookInterval);
     watch_.emplace(device_,
-                   DeviceWatchOptions{timeout_, interval, [this] { return failure_elsewhere(); },
+                   DeviceWatchOptions{fmt::format("nccl, rank {} of {}", rank(), ranks()), timeout_,
+                                      interval, [this] { return failure_elsewhere(); },
                                       [this](const Status& why) { return end(why); }});
   }
 
@@ -105,9 +106,8 @@ class NcclGroup final : public DeviceGroup {
 
   Status end(const Status& why) {
     const Status refused = communicator_.abort(abort_grace());
-    auto outcome =
+    const auto outcome =
         refused.ok() ? why : Status(why.code(), why.message() + "; " + refused.message());
-    outcome = outcome.because(fmt::format("nccl, rank {} of {}", rank(), ranks()));
     progress_.cancel(outcome);
     return outcome;
   }

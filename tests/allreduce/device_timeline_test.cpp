@@ -59,6 +59,21 @@ TEST_CASE("times and contributors are those of the last step that is over; nobod
   REQUIRE(bench.device.events_out() == 0);
 }
 
+TEST_CASE("a step is over when both of its streams are past it") {
+  Bench bench;
+  for (const Stream late : {bench.collectives, bench.program}) {
+    bench.set_count(5);
+    bench.device.hold(late);
+    bench.step();
+    std::this_thread::sleep_for(20ms);
+    REQUIRE_OK(bench.timeline.last());
+    REQUIRE(bench.device.events_out() == 4);
+    bench.device.let_go(late);
+    REQUIRE_OK(bench.wait());
+    REQUIRE(bench.device.events_out() == 0);
+  }
+}
+
 TEST_CASE("a host that runs far ahead leaves steps out, and no event or slot is used twice") {
   Bench bench;
   bench.device.hold(bench.program);

@@ -22,10 +22,10 @@ struct Bench {
   std::atomic<int> ends = 0;
 
   allreduce::DeviceWatchOptions options(Duration timeout = 10s) {
-    return {timeout, 1ms, {}, [this](const Status& why) {
+    return {"told", timeout, 1ms, {}, [this](const Status& why) {
               ++ends;
               device.let_go(stream);
-              return why.because("told");
+              return Status(why.code(), why.message() + "; ended");
             }};
   }
 };
@@ -70,7 +70,7 @@ TEST_CASE("work that does not end is overdue: the oldest is named, once") {
   REQUIRE(Clock::now() - began >= 90ms);
   REQUIRE(failed.code() == ErrorCode::timed_out);
   REQUIRE(failed.message() ==
-          "told -> bucket 3 has not ended, and nothing has for 0.1 s; 2 operation(s) wait");
+          "told -> bucket 3 has not ended, and nothing has for 0.1 s; 2 operation(s) wait; ended");
   REQUIRE(watch.fail(Status::cancelled("later")).message() == failed.message());
   REQUIRE(watch.failure().message() == failed.message());
   REQUIRE(bench.ends == 1);
@@ -101,7 +101,7 @@ TEST_CASE("failures of others and of the device are found by themselves") {
   REQUIRE_OK(watch.failure());
   broken = true;
   REQUIRE(soon([&] { return bench.ends == 1; }));
-  REQUIRE(soon([&] { return watch.failure().message() == "told -> somebody is gone"; }));
+  REQUIRE(soon([&] { return watch.failure().message() == "told -> somebody is gone; ended"; }));
 
   Bench other;
   DeviceWatch second(other.device, other.options());
@@ -120,10 +120,10 @@ TEST_CASE("fail() ends what is in flight before it returns; who waits is let go"
   Status waited;
   std::jthread waiter([&] { waited = watch.wait(); });
   std::this_thread::sleep_for(10ms);
-  REQUIRE(watch.fail(Status::cancelled("enough")).message() == "told -> enough");
+  REQUIRE(watch.fail(Status::cancelled("enough")).message() == "told -> enough; ended");
   REQUIRE(bench.ends == 1);
   waiter.join();
-  REQUIRE(waited.message() == "told -> enough");
+  REQUIRE(waited.message() == "told -> enough; ended");
 }
 
 TEST_CASE("a stream that is captured is not marked") {

@@ -106,13 +106,14 @@ TEST_CASE("an asynchronous error ends the group long before the timeout") {
 
 TEST_CASE("an error that shows when nobody calls, between two operations") {
   const test::FreshNccl fresh;
-  test::fake_nccl::set_faults(0, {.late_error_at = 0, .polls = 2});
+  test::fake_nccl::set_faults(0, {.late_error_at = 0, .late_error_after = 50ms});
   test::run_seats(
       1,
       [](World& world, test::Seat& seat) {
         const auto group = test::make_group(world, seat).value();
         const auto data = seat.of(test::values(0, 3));
-        (void)group->enqueue(seat.stream, seat.operation(Kind::all_reduce, data), "sum");
+        expect_ok(group->enqueue(seat.stream, seat.operation(Kind::all_reduce, data), "sum"));
+        expect_ok(group->wait());
         const auto until = Clock::now() + 5s;
         while (group->failure().ok() && Clock::now() < until) std::this_thread::sleep_for(1ms);
         expect(group->failure().code() == ErrorCode::peer_lost, "found by the watch");

@@ -76,7 +76,7 @@ struct Member {
   int running = 0;  // kernels on streams
   bool aborted = false;
   bool finalized = false;
-  ncclResult_t error = ncclSuccess;
+  std::optional<TimePoint> fails_at;  // from then on there is an error
   int polls_left = 0;
   std::function<void()> background;  // what puts the launch on the stream
 };
@@ -233,7 +233,8 @@ ncclResult_t launch(Issued issued) {
   all.launches[member->rank].push_back(text);
   const int number = member->launch++;
   if (member->faults.late_error_at != Faults::kNever && number >= member->faults.late_error_at) {
-    member->error = ncclRemoteError;
+    member->fails_at = std::min(member->fails_at.value_or(TimePoint::max()),
+                                Clock::now() + member->faults.late_error_after);
   }
   auto put = [member, number, stream = issued.stream, calls = std::move(issued.calls)] {
     test::FakeDevice::enqueue(Stream{stream},
@@ -360,8 +361,9 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t communicator, ncclResult_t* error)
   const auto member = find(communicator, "ncclCommGetAsyncError");
   if (member == nullptr) return ncclInvalidArgument;
   const Meeting& meeting = *member->meeting;
-  *error = member->error;
-  if (member->error != ncclSuccess) return ncclSuccess;
+  const bool failed = member->fails_at && Clock::now() >= *member->fails_at;
+  *error = failed ? ncclRemoteError : ncclSuccess;
+  if (failed) return ncclSuccess;
   if (meeting.came < meeting.ranks) *error = ncclInProgress;
   if (member->finalized && meeting.finalized < meeting.ranks) *error = ncclInProgress;
   if (!member->background) return ncclSuccess;

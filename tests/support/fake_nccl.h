@@ -17,6 +17,7 @@ struct Faults {
 
   int hangs_at = kNever;         ///< the kernels of this launch do not end before an abort
   int late_error_at = kNever;    ///< from this launch on the communicator has an asynchronous error
+  Duration late_error_after{0};  ///< that shows so long after the launch
   int never_issued_at = kNever;  ///< this launch stays in NCCL's background
   int polls = 0;                 ///< a launch is in the background for so many questions
   bool init_hangs = false;       ///< meeting the others does not end
