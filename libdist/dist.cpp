@@ -6,10 +6,12 @@
 #include <fmt/ranges.h>
 
 #include "allreduce/device_group.h"
+#include "allreduce/device_strategy.h"
 #include "allreduce/group.h"
 #include "allreduce/strategy.h"
 #include "libdist/borrowed_strategy.h"
 #include "libdist/local_strategy.h"
+#include "libdist/staged_strategy.h"
 #include "libdist/transport/mpi.h"
 #include "libdist/transport/shm.h"
 #include "libdist/transport/tcp.h"
@@ -77,10 +79,29 @@ Result<std::unique_ptr<Strategy>> make_on_arena(std::string_view name, World& wo
       fmt::format("strategy '{}' is unknown; valid: {}", name, fmt::join(strategy_names(), ", ")));
 }
 
+// By the strategies of the host where a GPU's exchange cannot do it.
+Result<std::unique_ptr<Strategy>> make_on_device(std::string_view name, World& world, Arena& arena,
+                                                 const Update& update) {
+  const MakeOnHost on_host = [&](Arena& mirror) {
+    return make_on_arena(name, world, mirror, update);
+  };
+  if (name == "none") return allreduce::make_device_local_strategy(world, arena, update);
+  if (name == "ring" || name == "sync-ps") {
+    return allreduce::make_device_strategy(name, world, arena, update, on_host);
+  }
+  return make_staged_strategy(world, arena, updates_parameters(update.rule), on_host);
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Strategy>> make_strategy(std::string_view name, World& world, Arena& arena,
                                                 Update update) {
+  if (arena.device() != nullptr) return make_on_device(name, world, arena, update);
+  if (world.options().transport == "nccl") {
+    return Status::invalid_argument(
+        "transport nccl carries gradients that lie on a GPU, and this arena is in host memory; "
+        "choose auto, shm, tcp or mpi");
+  }
   const bool updates = updates_parameters(update.rule);
   auto made = make_on_arena(name, world, arena, std::move(update));
   if (!made.ok() || !borrows(arena)) return made;
