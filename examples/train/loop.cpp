@@ -32,16 +32,17 @@ class Loop {
     step_began_ = dist::Clock::now();
     measured_.steps = first_;
     for (std::int64_t step = first_; step < steps; ++step) {
-      const double loss = forward(step);
+      double loss = forward(step);
+      if (step == first_ && defers_loss()) loss = replica_.network->last_loss();
       if (step > first_) DIST_TRY_BECAUSE(finish_step(step - 1), fmt::format("step {}", step - 1));
       if (measured_.stopped) break;
       note_loss(step, loss);
       backward();
-      if (step < steps - 1) note_time(step);
+      if (step < steps - 1) DIST_TRY(note_time(step));
     }
     if (!measured_.stopped && first_ < steps) {
       DIST_TRY_BECAUSE(finish_step(steps - 1), fmt::format("step {}", steps - 1));
-      note_time(steps - 1);
+      DIST_TRY(note_time(steps - 1));
     }
     finish();
     return {};
@@ -79,8 +80,10 @@ class Loop {
   }
 
   // From forward pass to forward pass: what is still on its way then belongs to the next step, and
-  // all that is left to the last one.
-  void note_time(std::int64_t step) {
+  // all that is left to the last one. A GPU is waited for where the timed steps begin and end.
+  Status note_time(std::int64_t step) {
+    const bool border = step == options_.warmup - 1 || step == options_.warmup + options_.steps - 1;
+    if (replica_.gpu && border) DIST_TRY(replica_.gpu->wait(options_.world.timeout));
     const auto now = dist::Clock::now();
     const double step_ms = milliseconds(now - step_began_);
     step_began_ = now;
@@ -89,7 +92,10 @@ class Loop {
       measured_.wall_s += step_ms / 1e3;
     }
     if (options_.progress && (world_.rank() == 0 || stands_alone(world_))) tell(step, step_ms);
+    return {};
   }
+
+  bool defers_loss() const { return replica_.network->options().deferred_loss; }
 
   void note_loss(std::int64_t step, double loss) {
     if (step == first_) measured_.loss_first = loss;
@@ -118,6 +124,9 @@ class Loop {
 
   // Sums become means a step.
   void finish() {
+    if (measured_.steps > first_ && defers_loss()) {
+      measured_.loss_last = replica_.network->last_loss();
+    }
     const auto steps = static_cast<double>(std::max<std::size_t>(measured_.step_ms.size(), 1));
     measured_.exposed_ms /= steps;
     measured_.exposed_bound_ms /= steps;

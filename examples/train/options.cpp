@@ -64,8 +64,11 @@ void add_training_options(CLI::App& app, TrainOptions* o) {
                  fmt::format("{} (no arithmetic: sleeps as a profile says; its results are marked "
                              "emulated) [onednn where built in, else ref]",
                              nn::backend_names()));
-  app.add_option("--precision", o->precision, "Element type: f32, or f64 (ref only)")
-      ->check(CLI::IsMember({"f32", "f64"}))
+  app.add_option(
+         "--precision", o->precision,
+         "Of the arithmetic: f32, f64 (ref only), or tf32, f16, bf16 (cudnn only; parameters "
+         "stay f32)")
+      ->check(CLI::IsMember({"f32", "f64", "tf32", "f16", "bf16"}))
       ->capture_default_str();
   app.add_option("--batch", o->batch, "Images a worker and step")
       ->check(CLI::Range(std::int64_t{1}, kMostImages))
@@ -210,6 +213,7 @@ dist::Result<dist::Update> make_update(const TrainOptions& options) {
   set_weight_decay(*rule, options.weight_decay);
   dist::Update update = *rule;
   update.clip_norm = options.clip_norm;
+  update.skip_not_finite = options.precision == "f16";  // the network then lowers its loss scale
   const auto scale = updates_per_step(options);
   const auto total = static_cast<std::uint64_t>(options.warmup + options.steps);
   update.schedule.warmup_steps = static_cast<std::uint64_t>(options.rate_warmup) * scale;

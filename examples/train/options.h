@@ -46,6 +46,7 @@ struct TrainOptions {
   std::string command_line;  ///< as typed, for the record
 
   bool replays() const { return backend == "replay"; }
+  bool on_gpu() const { return backend == "cudnn"; }
   dist::DType dtype() const { return precision == "f64" ? dist::DType::f64 : dist::DType::f32; }
 };
 

@@ -33,9 +33,29 @@ int choose_threads(const TrainOptions& options) {
   return std::clamp(cores / options.world.local_ranks, 1, std::max(1, allowed));
 }
 
+nn::Precision precision_of(const TrainOptions& options) {
+  for (const auto precision : {nn::Precision::tf32, nn::Precision::f16, nn::Precision::bf16}) {
+    if (options.precision == nn::name_of(precision)) return precision;
+  }
+  return nn::Precision::f32;
+}
+
+// What the backend of a GPU is told besides. Where others wait for gradients, a pass is cut into
+// pieces, so that they can leave before it has ended.
+void add_gpu(const TrainOptions& options, const Gpu& gpu, nn::NetworkOptions* wanted) {
+  constexpr int kSegments = 8;
+  wanted->device = gpu.device.get();
+  wanted->stream = gpu.stream;
+  wanted->precision = precision_of(options);
+  wanted->segments = options.world.ranks > 1 ? kSegments : 1;
+  wanted->deterministic = options.deterministic;
+  wanted->deferred_loss = !options.progress;
+}
+
 dist::Result<std::unique_ptr<nn::Network>> make_network(TrainOptions* options,
-                                                        const nn::Graph& graph, int threads) {
-  const nn::NetworkOptions wanted{
+                                                        const nn::Graph& graph, int threads,
+                                                        const std::optional<Gpu>& gpu) {
+  nn::NetworkOptions wanted{
       .batch = options->batch,
       .dtype = options->dtype(),
       .dropout_seed = nn::random_bits(options->seed, nn::stream_of("dropout"),
@@ -44,6 +64,7 @@ dist::Result<std::unique_ptr<nn::Network>> make_network(TrainOptions* options,
       .threads = threads,
       .profile = options->replay_profile,
       .step_ms = options->replay_step_ms};
+  if (gpu) add_gpu(*options, *gpu, &wanted);
   if (!options->backend.empty()) return nn::make_network(options->backend, graph, wanted);
   options->backend = options->precision == "f64" ? "ref" : "onednn";
   auto network = nn::make_network(options->backend, graph, wanted);
@@ -75,6 +96,7 @@ std::vector<nn::data::Samples> make_batches(const TrainOptions& options, const n
 // Each replica fits alone, or it would not have been made; do those of this host fit together?
 Status check_memory(const TrainOptions& options, const Replica& replica) {
   const int together = std::min(options.world.local_ranks, replica.workers);
+  if (replica.gpu) return {};  // its memory tells by itself
   return nn::fits_in_memory(replica.network->needed_bytes() * static_cast<std::uint64_t>(together),
                             fmt::format("{} with batch {} on {} ranks of this host", options.model,
                                         options.batch, together));
@@ -94,14 +116,22 @@ Status bind_and_fill(const TrainOptions& options, Replica& replica) {
   // begin() makes all replicas equal to worker 0's: only who keeps its own values needs them.
   if (replica.worker == 0 || options.strategy == "none") replica.network->initialize(options.seed);
   if (options.replays()) return {};
-  replica.batches =
+  auto batches =
       make_batches(options, replica.network->graph(), *kind, replica.worker, replica.workers);
+  if (replica.gpu) {
+    auto uploaded = GpuBatches::upload(*replica.gpu, batches, options.world.timeout);
+    DIST_TRY(uploaded);
+    replica.gpu_batches = *std::move(uploaded);
+  } else {
+    replica.batches = std::move(batches);
+  }
   return {};
 }
 
 }  // namespace
 
 nn::Batch Replica::batch(std::int64_t step) const {
+  if (gpu) return gpu_batches[static_cast<std::size_t>(step) % gpu_batches.size()];
   if (batches.empty()) return {};
   return batches[static_cast<std::size_t>(step) % batches.size()].batch();
 }
@@ -111,13 +141,24 @@ dist::Result<Replica> make_replica(TrainOptions* options, const nn::Graph& graph
   DIST_TRY(nn::data::kind_from(options->data));
   auto update = make_update(*options);
   DIST_TRY(update);
+  DIST_TRY(check_precision(*options));
   Replica replica;
   replica.threads = choose_threads(*options);
-  auto network = make_network(options, graph, replica.threads);
+  if (options->on_gpu()) {
+    auto gpu = open_gpu(*options);
+    DIST_TRY(gpu);
+    replica.gpu = *std::move(gpu);
+  }
+  auto network = make_network(options, graph, replica.threads, replica.gpu);
   DIST_TRY(network);
   replica.network = *std::move(network);
-  const auto window = options->replays() ? kReplayWindow : dist::Bytes();
-  auto arena = dist::Arena::create(replica.network->parameters(), {.alias_window = window});
+  dist::ArenaOptions place;
+  place.alias_window = options->replays() ? kReplayWindow : dist::Bytes();
+  if (replica.gpu) {
+    place.device = replica.gpu->device.get();
+    place.stream = replica.gpu->stream;
+  }
+  auto arena = dist::Arena::create(replica.network->parameters(), place);
   DIST_TRY(arena);
   replica.arena = std::make_unique<dist::Arena>(*std::move(arena));
   auto strategy = dist::make_strategy(options->strategy, world, *replica.arena, *update);

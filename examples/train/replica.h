@@ -5,11 +5,13 @@
 #include <dist/dist.h>
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "examples/data/synthetic.h"
 #include "examples/nn/network.h"
 #include "examples/train/checkpoint.h"
+#include "examples/train/gpu.h"
 #include "examples/train/options.h"
 
 namespace train {
@@ -17,11 +19,13 @@ namespace train {
 /// Members are destroyed in the reverse order: the strategy and the network point into the arena,
 /// which therefore stays where it is when the replica moves.
 struct Replica {
+  std::optional<Gpu> gpu;  ///< of the backend cudnn
   std::unique_ptr<dist::Arena> arena;
   std::unique_ptr<nn::Network> network;
   std::unique_ptr<Saver> saver;  ///< null without --checkpoint; the strategy uses it
   std::unique_ptr<dist::Strategy> strategy;
   std::vector<nn::data::Samples> batches;  ///< step s trains on batches[s % size]; empty: replay
+  GpuBatches gpu_batches;                  ///< in place of those
   int worker = 0;                          ///< -1 on a rank that only serves
   int workers = 1;                         ///< of the whole job
   int threads = 1;

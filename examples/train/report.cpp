@@ -148,6 +148,8 @@ dist::Result<Report> make_report(const TrainOptions& options, const Replica& rep
   report.threads = replica.threads;
   report.update = describe(make_update(options).value());
   report.transport = world.transport_name();
+  if (replica.gpu) report.device = replica.gpu->device->name();
+  if (replica.trains()) report.notes = replica.network->notes();
   report.server_imbalance = replica.strategy->server_report().imbalance;
   report.parameters = replica.network->graph().parameter_elements();
   report.parameter_hash = hash_of(rows->front());
@@ -188,7 +190,7 @@ dist::Result<Report> make_report(const TrainOptions& options, const Replica& rep
 dist::Status append_record(const TrainOptions& options, const Report& report) {
   const Machine machine = this_machine();
   const bool values = !options.replays();  // a replay computes neither losses nor parameters
-  const json record = {
+  json record = {
       {"record", "train"},
       {"kind", values ? "measured" : "emulated"},
       {"model", options.model},
@@ -246,6 +248,8 @@ dist::Status append_record(const TrainOptions& options, const Report& report) {
       {"time", utc_now()},
       {"command", options.command_line},
   };
+  if (!report.device.empty()) record["device"] = report.device;
+  if (!report.notes.empty()) record["notes"] = report.notes;
   std::ofstream file(options.json, std::ios::app);
   file << record.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
   file.close();
@@ -255,14 +259,15 @@ dist::Status append_record(const TrainOptions& options, const Report& report) {
 
 std::string summary(const TrainOptions& options, const Report& report) {
   std::string text = fmt::format(
-      "{}: {}, {}{} worker{} over {}, {} {}, batch {} a worker, image {}\n"
+      "{}: {}, {}{} worker{} over {}, {} {}{}, batch {} a worker, image {}\n"
       "  {:.2f} +- {:.2f} images/s ({}; {} steps after {} of warm-up)\n"
       "  step {:.2f} ms (median); communication {:.2f} ms in flight, {:.2f} ms exposed{}; "
       "{:.3f} MB sent a rank{}\n",
       options.model, options.strategy,
       report.worker < 0 ? "" : fmt::format("worker {} of at most ", report.worker), report.workers,
       report.workers == 1 ? "" : "s", report.transport, options.backend, options.precision,
-      options.batch, options.image, report.images_per_second, report.images_per_second_se,
+      report.device.empty() ? "" : fmt::format(" on {}", report.device), options.batch,
+      options.image, report.images_per_second, report.images_per_second_se,
       options.replays() ? "emulated: computing replayed, communication real" : "measured",
       options.steps, options.warmup, report.step_ms_median, report.busy_ms, report.exposed_ms,
       report.exposed_bound_ms > 0

@@ -27,6 +27,8 @@ struct Report {
   int servers = 0;
   int threads = 1;
   std::string transport;
+  std::string device;               ///< rank 0's GPU; empty: none
+  std::vector<std::string> notes;   ///< of the backend, on rank 0: what it chose
   std::string update;               ///< optimizer, schedule and clipping with all their numbers
   double images_per_second = 0;     ///< batch * workers * steps / wall time of the slowest worker
   double images_per_second_se = 0;  ///< rate * (deviation of step times / sqrt(steps)) / mean

@@ -70,13 +70,17 @@ Status check_files(const TrainOptions& options) {
   return {};
 }
 
-Status write_profile(const TrainOptions& options, const Measurements& measured) {
+Status write_profile(const TrainOptions& options, const Report& report,
+                     const Measurements& measured) {
   const Machine machine = this_machine();
+  const auto processor = report.device.empty()
+                             ? fmt::format("{}, {} cores", machine.cpu, machine.cores)
+                             : report.device;
   return nn::write_profile({.model = options.model,
                             .image = options.image,
                             .batch = options.batch,
                             .backend = options.backend,
-                            .machine = fmt::format("{}, {} cores", machine.cpu, machine.cores),
+                            .machine = processor,
                             .nodes = measured.layers},
                            options.profile);
 }
@@ -87,7 +91,7 @@ Status publish(const TrainOptions& options, const Replica& replica, const Measur
   std::fputs(summary(options, report).c_str(), stdout);
   if (!options.json.empty()) DIST_TRY(append_record(options, report));
   if (replica.worker != 0) return {};
-  if (!options.profile.empty()) DIST_TRY(write_profile(options, measured));
+  if (!options.profile.empty()) DIST_TRY(write_profile(options, report, measured));
   if (!options.save_parameters.empty()) {
     DIST_TRY(save_parameters(*replica.network, options.save_parameters));
   }

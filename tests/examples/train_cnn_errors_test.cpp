@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "libdist/memory/device.h"
 #include "tests/examples/train_run.h"
 #include "tests/support/catch.h"
 
@@ -129,6 +130,28 @@ TEST_CASE("a part that this build or this backend lacks") {
     expect_refusal(2, {"--backend onednn", {"onednn", "libdnnl-dev"}});
   } else {
     expect_refusal(2, {"--backend onednn --precision f64", {"f64"}});
+  }
+}
+
+TEST_CASE("precisions that a backend does not have") {
+  for (const std::string precision : {"tf32", "f16", "bf16"}) {
+    expect_refusal(1, {"--backend ref --precision " + precision,
+                       {"--precision " + precision + " is for --backend cudnn"}});
+  }
+  expect_refusal(2, {"--precision f16", {"--precision f16 is for --backend cudnn"}});
+  expect_refusal(1, {"--backend cudnn --precision f64", {"f64 is for --backend ref"}});
+  expect_refusal(1, {"--precision f8", {"f8", "tf32"}});
+}
+
+TEST_CASE("no GPU: what to install, or which backend to take instead") {
+  const Status usable = device_available();
+  if (usable.ok()) {
+    WARN("skipped: this machine has a GPU");
+    return;
+  }
+  for (const int ranks : {1, 2}) {
+    expect_refusal(ranks, {"--backend cudnn",
+                           {"--backend cudnn: " + usable.message(), "choose --backend onednn"}});
   }
 }
 
