@@ -116,8 +116,7 @@ endif()
 dist_settle(NCCL DIST_NCCL_USABLE "NCCL ${NCCL_VERSION}" "CUDA and libnccl-dev")
 
 dist_part(CUDNN "GPU layers of the trainers")
-if(NOT DIST_CHOICE_CUDNN STREQUAL "OFF")
+if(NOT DIST_CHOICE_CUDNN STREQUAL "OFF" AND DIST_HAVE_CUDA)
   find_package(cuDNN QUIET)
 endif()
-dist_settle(CUDNN cuDNN_FOUND
-            "cuDNN ${cuDNN_VERSION} found, but no source of this version uses it" "the cuDNN development package")
+dist_settle(CUDNN cuDNN_FOUND "cuDNN ${cuDNN_VERSION}" "the cuDNN development package, and the CUDA Toolkit")

@@ -12,18 +12,32 @@
 
 namespace nn::test {
 
+/// Destroyed from the last member to the first.
 struct Replica {
+  std::unique_ptr<dist::Device> device;  ///< null on the host
   dist::Arena arena;
   std::unique_ptr<Network> network;
 
   Network* operator->() const { return network.get(); }
 };
 
+/// The backend cudnn gets the first GPU and a stream of its own.
 inline dist::Result<Replica> try_replica(std::string_view backend, const Graph& graph,
-                                         const NetworkOptions& options) {
+                                         NetworkOptions options) {
+  std::unique_ptr<dist::Device> device;
+  if (backend == "cudnn") {
+    auto opened = dist::open_device(0);
+    DIST_TRY(opened);
+    device = *std::move(opened);
+    auto stream = device->make_stream(dist::StreamPriority::normal);
+    DIST_TRY(stream);
+    options.device = device.get();
+    options.stream = *stream;
+  }
   auto network = make_network(backend, graph, options);
   DIST_TRY(network);
-  auto arena = dist::Arena::create((*network)->parameters());
+  auto arena = dist::Arena::create((*network)->parameters(),
+                                   {.device = options.device, .stream = options.stream});
   DIST_TRY(arena);
   std::vector<std::span<std::byte>> parameters;
   std::vector<std::span<std::byte>> gradients;
@@ -32,7 +46,7 @@ inline dist::Result<Replica> try_replica(std::string_view backend, const Graph& 
     gradients.push_back(arena->gradients(arena->range(i)));
   }
   DIST_TRY((*network)->bind(std::move(parameters), std::move(gradients)));
-  return Replica{std::move(*arena), std::move(*network)};
+  return Replica{std::move(device), std::move(*arena), std::move(*network)};
 }
 
 /// Throws where try_replica fails.
