@@ -229,10 +229,10 @@ std::vector<PlotFile> learning_page(const std::string& name, const std::string& 
     }
     data.text += "\n\n";
   }
-  PlotFile page{
-      name + ".gp",
-      "set encoding utf8\nset border 3 lw 1.2 lc rgb \"#444444\"\nset tics nomirror\n"
-      "set grid ytics lc rgb \"#dddddd\" lw 1 lt 1\nset key right noenhanced samplen 2\n"};
+  PlotFile page{name + ".gp",
+                "set encoding utf8\nset border 3 lw 1.2 lc rgb \"#444444\"\nset tics nomirror\n"
+                "set grid ytics lc rgb \"#dddddd\" lw 1 lt 1\nset key left bottom Left reverse "
+                "noenhanced samplen 2\n"};
   page.text += fmt::format("set multiplot layout 2,2 title \"{}\"\n", title);
   const std::string loss = "loss, mean of the last steps, before they are learnt";
   page.text += panel(data.name, grades, 1, 3, "samples, all workers together", loss);
@@ -251,7 +251,8 @@ Status write_page(const std::string& directory, const std::vector<PlotFile>& pag
     return Status::resource(fmt::format("cannot make {}: {}", directory, error.message()));
   }
   for (const PlotFile& file : page) DIST_TRY(write_plot_file(directory, file));
-  return draw_page(directory, page.back(), kWidth, kHeight);
+  // gnuplot is told to go there first.
+  return draw_page(std::filesystem::absolute(directory).string(), page.back(), kWidth, kHeight);
 }
 
 }  // namespace dist::bench
