@@ -44,6 +44,18 @@ Result<nlohmann::json> last_line(const std::string& path) {
   return value;
 }
 
+// Of the end of a log: the first line with an error, else the last one. A launcher goes on talking
+// after its ranks.
+std::string last_words(const std::string& path) {
+  std::istringstream lines(tail_of(path, kTailLines, ""));
+  std::string last;
+  for (std::string line; std::getline(lines, line);) {
+    if (line.find("error") != std::string::npos) return line;
+    if (!line.empty()) last = line;
+  }
+  return last;
+}
+
 Outcome outcome_of(const Section& section, const std::string& name, State state,
                    std::string reason) {
   Outcome outcome;
@@ -98,8 +110,7 @@ Result<ModelFacts> Check::describe(const std::string& model) {
   const auto result =
       start(describe_command(model, tools_, log_path(name, "jsonl")), name, kProbeSeconds);
   if (result.exit_code != 0) {
-    return Status::unavailable(
-        fmt::format("{}: {}", model, tail_of(log_path(name, "log"), kTailLines, "")));
+    return Status::unavailable(fmt::format("{}: {}", model, last_words(log_path(name, "log"))));
   }
   const auto record = last_line(log_path(name, "jsonl"));
   DIST_TRY_BECAUSE(record, model);
@@ -180,8 +191,8 @@ Status Check::collect(Outcome* outcome, const ProcessResult& result, const Decis
     return Status::unavailable(fmt::format("hangs: ended after {} s", decision.timeout_s));
   }
   if (result.exit_code != 0) {
-    return Status::unavailable(fmt::format("exit code {}: {}", result.exit_code,
-                                           tail_of(log_path(run.name, "log"), 1, "")));
+    return Status::unavailable(
+        fmt::format("exit code {}: {}", result.exit_code, last_words(log_path(run.name, "log"))));
   }
   auto record = last_line(log_path(run.name, "jsonl"));
   DIST_TRY(record);
@@ -200,7 +211,7 @@ bool Check::peer_is_there(const Section& section) {
   if (result.exit_code == 0) return true;
   const std::string log = log_path("peer-probe", "log");
   keep(outcome_of(section, "pytorch", State::skipped,
-                  fmt::format("no PyTorch for this GPU: {}", tail_of(log, 1, ""))));
+                  fmt::format("no PyTorch for this GPU: {}", last_words(log))));
   return false;
 }
 

@@ -76,8 +76,9 @@ std::optional<int> parse_options(int argc, const char* const* argv, CheckOptions
 
 Result<Tools> find_tools(const CheckOptions& options, const std::string& own_directory) {
   Tools tools;
-  tools.build = options.build.empty() ? std::filesystem::path(own_directory).parent_path().string()
-                                      : std::filesystem::absolute(options.build).string();
+  tools.build =
+      seen_from_here(options.build.empty() ? std::filesystem::path(own_directory).parent_path()
+                                           : std::filesystem::absolute(options.build));
   tools.trainer = tools.build + "/bin/train_cnn";
   tools.distrun = tools.build + "/bin/distrun";
   tools.python = options.python;

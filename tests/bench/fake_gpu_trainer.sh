@@ -36,7 +36,7 @@ fi
 
 rank=${DIST_RANK:-0} ranks=${DIST_RANKS:-1}
 if [[ $fault == hang ]]; then exec sleep 600; fi
-if [[ $fault == crash && $model == vgg16 ]]; then echo "fake_gpu_trainer: error: out of memory" >&2; exit 3; fi
+if [[ $fault == crash && $model == vgg16 ]]; then echo "fake_gpu_trainer: error: out of memory" >&2; echo bye; exit 3; fi
 if [[ $rank != 0 || $fault == mute ]]; then exit 0; fi
 if [[ -n $profile ]]; then
   echo '{"record": "profile", "model": "'"$model"'", "image": 224, "batch": '"$batch"', "backend": "cudnn", "machine": "fake", "nodes": [{"name": "conv1", "forward_ms": 5, "backward_ms": 10}, {"name": "bn1", "forward_ms": 2, "backward_ms": 3}]}' >"$profile"

@@ -66,6 +66,7 @@ class FakeBuild {
     const int status = std::system(line.c_str());
     return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, text_of(folder_.path("output"))};
   }
+  std::string folder() const { return folder_.path(); }
   std::string out() const { return folder_.path("out"); }
 
  private:
@@ -112,7 +113,7 @@ TEST_CASE("what fails is named and makes the exit code 1; the rest goes on") {
   const FakeBuild build;
   const std::pair<const char*, const char*> faults[] = {
       {"unequal", "ranks-shm-ring-n4: the replicas differ"},
-      {"crash", "throughput-vgg16-bf16: exit code 3: fake_gpu_trainer: error: out of"},
+      {"crash", "throughput-vgg16-bf16: exit code 3: fake_gpu_trainer: error: out of memory\n"},
       {"sweeps", "ranks-tcp-ring-n2: ring over tcp ran as"},
       {"drift", "the last losses of ranks-shm-ring-n2 (2.300000) and ranks-tcp-ring-n2"},
       {"nan", "loss_last is not a finite number"},
@@ -134,6 +135,15 @@ TEST_CASE("a precision that trains otherwise than the host is named") {
   INFO(done.output);
   CHECK(done.exit_code == 1);
   CHECK(contains(done.output, "the last loss of curves-bf16 is 2.360000, that of curves-host 2.3"));
+}
+
+TEST_CASE("records hold no path above the directory that the check was started in") {
+  const FakeBuild build;
+  build.check("--sections curves", "cd " + build.folder() + " && env");
+  const auto lines = lines_of(build.out() + "/curves.jsonl");
+  REQUIRE(lines.size() == 5);
+  CHECK(lines[0]["run_command"].get<std::string>().starts_with("./bin/train_cnn --strategy ring"));
+  CHECK(contains(lines[0]["run_command"], "--json ./gpu_check/curves-host.jsonl"));
 }
 
 TEST_CASE("async-ps may end with different replicas") {
