@@ -16,7 +16,6 @@
 namespace {
 
 using dist::Options;
-using dist::Result;
 using dist::Status;
 using namespace dist::bench;
 

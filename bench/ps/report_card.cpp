@@ -26,8 +26,9 @@ Grade grade_one(const std::vector<const Term*>& terms) {
   Grade grade;
   grade.variant = terms.front()->variant;
   const auto mean_over = [&](const auto& field) {
-    std::vector<double> values;
-    for (const Term* term : terms) values.push_back(field(*term));
+    std::vector<double> values(terms.size());
+    std::transform(terms.begin(), terms.end(), values.begin(),
+                   [&](const Term* term) { return field(*term); });
     return mean(values);
   };
   std::vector<Curve> curves;
