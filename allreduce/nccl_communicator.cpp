@@ -153,6 +153,7 @@ Status NcclCommunicator::init(const ncclUniqueId& id) {
 }
 
 Status NcclCommunicator::issue(Stream stream, std::span<const DeviceOperation> operations) {
+  DIST_TRY(device_.make_current());
   return call([&](ncclComm_t communicator) {
     DIST_TRY(nccl_status(ncclGroupStart(), communicator, "ncclGroupStart"));
     Status issued;
