@@ -42,7 +42,8 @@ DeviceUpdater::DeviceUpdater(Device& device, Update update, const UpdateLayout& 
       update_(std::move(update)),
       timeout_(timeout),
       elems_(layout.elems),
-      course_(update_, layout, needs_norms()),
+      // To see whether all is finite, squares need no order: parts may join.
+      course_(update_, layout, update_.clip_norm > 0 || norm_scaling(update_).by_parameter),
       dtype_(dtype) {}
 
 DeviceUpdater& DeviceUpdater::operator=(DeviceUpdater&& other) noexcept {

@@ -62,7 +62,8 @@ UpdateLayout layout_of(const Arena& arena) {
 Updater::Updater(Update update, UpdateLayout layout, DType dtype, std::array<Mapping, 2> states)
     : update_(std::move(update)),
       elems_(layout.elems),
-      course_(update_, layout, needs_norms()),
+      // To see whether all is finite, squares need no order: parts may join.
+      course_(update_, layout, update_.clip_norm > 0 || norm_scaling(update_).by_parameter),
       dtype_(dtype),
       states_(std::move(states)) {}
 

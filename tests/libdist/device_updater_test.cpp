@@ -189,6 +189,29 @@ TEST_CASE("an update is left out where a gradient is not finite, on the host and
   }
 }
 
+TEST_CASE("to see whether all is finite takes one pass, whatever the number of parameters") {
+  const auto kernels = [](const Update& update) {
+    FakeDevice device;
+    const auto stream = device.make_stream(StreamPriority::normal).value();
+    auto updater = DeviceUpdater::create(device, update, layout(), DType::f32).value();
+    auto memory = device.allocate(Bytes(200 * sizeof(float)), MemoryKind::device).value();
+    device.forget_calls();
+    REQUIRE_OK(updater.begin_step(stream, {}));
+    REQUIRE_OK(updater.add_squares(stream, memory.bytes(), memory.bytes(), 0));
+    REQUIRE_OK(updater.settle(stream));
+    REQUIRE_OK(updater.apply(stream, memory.bytes(), memory.bytes(), 0));
+    REQUIRE_OK(device.synchronize(stream));
+    const auto calls = device.calls();
+    return std::pair(std::ranges::count(calls, "add_squares", &test::FakeCall::operation),
+                     std::ranges::count(calls, "update", &test::FakeCall::operation));
+  };
+  Update update(Momentum{});
+  update.skip_not_finite = true;
+  CHECK(kernels(update) == std::pair<std::ptrdiff_t, std::ptrdiff_t>(1, 1));
+  update.clip_norm = 1;
+  CHECK(kernels(update) == std::pair<std::ptrdiff_t, std::ptrdiff_t>(3, 3));
+}
+
 TEST_CASE("a step's numbers stay until the device has read them") {
   FakeDevice device;
   const auto stream = device.make_stream(StreamPriority::normal).value();
