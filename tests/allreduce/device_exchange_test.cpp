@@ -8,11 +8,13 @@
 #include <limits>
 #include <map>
 #include <string>
+#include <thread>
 
+#include "allreduce/device_timeline.h"
 #include "libdist/memory/reduce.h"
 #include "libdist/plan.h"
 #include "libdist/update.h"
-#include "tests/allreduce/nccl_seats.h"
+#include "tests/allreduce/device_replica.h"
 #include "tests/support/catch.h"
 
 namespace {
@@ -29,205 +31,17 @@ constexpr auto kEverywhere = DevicePlacement::everywhere;
 constexpr auto kSharded = DevicePlacement::sharded;
 constexpr auto kOwners = DevicePlacement::owners;
 
-// Backward order, sizes that do not divide; buckets of 64 bytes and above.
-std::vector<Parameter> parameters() {
-  return {{"d", Elems(5), DType::f32, false},
-          {"c", Elems(100)},
-          {"b", Elems(7), DType::f32, false},
-          {"a", Elems(333)}};
-}
-
-Options options(Duration timeout = 30s) {
-  Options options;
-  options.first_bucket_bytes = 64_B;
-  options.bucket_bytes = 300_B;
-  options.timeout = timeout;
-  return options;
-}
-
-void run(int ranks, const std::function<void(World&, test::Seat&)>& body,
-         const Options& chosen = options()) {
-  test::run_seats(ranks, body, chosen);
-}
-
-float initial(std::uint64_t element) { return static_cast<float>(element % 13) - 6; }
-
-float gradient(Rank rank, std::uint64_t step, std::uint64_t element) {
-  return static_cast<float>(
-             (element * 7919 + static_cast<std::uint64_t>(rank) * 104729 + step * 31) % 999) /
-             700 -
-         0.7f;
-}
-
-// The gradients of a rank as they lie in its arena.
-std::vector<float> gradients_of(const Arena& arena, Rank rank, std::uint64_t step) {
-  std::vector<float> all(arena.elems().value);
-  for (std::size_t p = 0; p < arena.parameter_count(); ++p) {
-    for (auto i = arena.range(p).begin; i < arena.range(p).end; ++i) {
-      all[i] = gradient(rank, step, i);
-    }
-  }
-  return all;
-}
-
-std::vector<float> initial_of(const Arena& arena) {
-  std::vector<float> all(arena.elems().value);
-  for (std::size_t p = 0; p < arena.parameter_count(); ++p) {
-    for (auto i = arena.range(p).begin; i < arena.range(p).end; ++i) all[i] = initial(i);
-  }
-  return all;
-}
-
-struct Job {
-  int ranks = 2;
-  DeviceExchangeOptions how{};
-  Update update = Momentum{.learning_rate = 0.1, .weight_decay = 1e-3};
-  /// By rank; who has no more stands by.
-  std::vector<std::uint64_t> steps = std::vector<std::uint64_t>(8, 4);
-
-  std::uint64_t most() const { return *std::max_element(steps.begin(), steps.begin() + ranks); }
-};
-
-std::span<std::byte> bytes(std::vector<float>& values) {
-  return std::as_writable_bytes(std::span(values));
-}
-
-// All steps of a job by one loop on the host: parameters at the beginning of each, and at the end;
-// with the rule mean-gradient the means instead.
-std::vector<std::vector<float>> serial(const Job& job) {
-  const auto arena = Arena::create(parameters()).value();
-  const auto buckets = make_buckets(arena, {300_B, 64_B});
-  auto updater = Updater::create(job.update, layout_of(arena), DType::f32).value();
-  auto now = initial_of(arena);
-  std::vector<std::vector<float>> states = {now};
-  for (std::uint64_t step = 0; step < job.most(); ++step) {
-    std::vector<std::vector<float>> own;
-    std::vector<float> none(now.size(), -0.0f);
-    int contributors = 0;
-    for (Rank r = 0; r < job.ranks; ++r) {
-      const bool has = step < job.steps[static_cast<std::size_t>(r)];
-      own.push_back(has ? gradients_of(arena, r, step) : none);
-      contributors += has ? 1 : 0;
-    }
-    std::vector<float> sum(now.size());
-    const auto add = [&](Range range, Rank first) {
-      std::vector<std::span<const std::byte>> sources;
-      for (Rank k = 0; k < job.ranks; ++k) {
-        auto& from = own[static_cast<std::size_t>((first + k) % job.ranks)];
-        sources.push_back(bytes(from).subspan(range.begin * 4, range.elems() * 4));
-      }
-      const std::array<std::span<std::byte>, 1> out = {
-          bytes(sum).subspan(range.begin * 4, range.elems() * 4)};
-      reduce_in_order(out, sources, DType::f32, Reduction::sum);
-    };
-    for (const Bucket& bucket : buckets) {
-      for (int c = 0; job.how.ring && c < job.ranks; ++c) {
-        add(chunk_range(bucket.range, job.ranks, c), first_summand(c));
-      }
-      if (!job.how.ring) add(bucket.range, 0);
-    }
-    if (!updater.updates_parameters()) {
-      divide(bytes(sum), static_cast<std::uint64_t>(contributors), DType::f32);
-      states.push_back(sum);
-      continue;
-    }
-    std::vector<double> squares(updater.square_count());
-    updater.add_squares(bytes(now), bytes(sum), 0, squares);
-    updater.apply(bytes(now), bytes(sum), 0, {1.0 / contributors, step, squares});
-    states.push_back(now);
-  }
-  return states;
-}
-
-// One rank's replica.
-struct Replica {
-  Replica(World& world, test::Seat& at, const Job& job)
-      : seat(at),
-        arena(Arena::create(parameters(), {.device = &at.device, .stream = at.stream}).value()),
-        buckets(make_buckets(arena,
-                             {world.options().bucket_bytes, world.options().first_bucket_bytes})),
-        updater(
-            DeviceUpdater::create(at.device, job.update, layout_of(arena), arena.dtype()).value()) {
-    auto group = test::make_group(world, at).value();
-    exchange =
-        allreduce::make_device_exchange({world.progress(), world.operation_order(), world.trace(),
-                                         world.options(), at.device, arena, buckets, updater},
-                                        std::move(group), job.how)
-            .value();
-  }
-
-  Range whole() const { return {0, arena.elems().value}; }
-
-  // In the order of the program's stream; the host's copy stays until the end.
-  void copy_in(std::span<std::byte> to, std::vector<float> values) {
-    held.push_back(std::make_unique<std::vector<float>>(std::move(values)));
-    expect_ok(seat.device.copy(seat.stream, to, bytes(*held.back())));
-  }
-  std::vector<float>& copy_out(std::span<const std::byte> from) {
-    held.push_back(std::make_unique<std::vector<float>>(from.size() / sizeof(float)));
-    expect_ok(seat.device.copy(seat.stream, bytes(*held.back()), from));
-    return *held.back();
-  }
-
-  void begin() {
-    // Others have something else there.
-    auto first = initial_of(arena);
-    if (seat.rank != 0) std::fill(first.begin(), first.end(), 99.0f);
-    copy_in(arena.parameters(whole()), first);
-    expect_ok(exchange->begin());
-    seen.push_back(&copy_out(arena.parameters(whole())));
-  }
-
-  // A backward pass that reads the parameters until its end.
-  void backward(std::uint64_t step) {
-    const auto own = gradients_of(arena, seat.rank, step);
-    for (std::size_t b = 0; b < buckets.size(); ++b) {
-      const Range range = buckets[b].range;
-      copy_in(arena.gradients(range), {own.begin() + static_cast<std::ptrdiff_t>(range.begin),
-                                       own.begin() + static_cast<std::ptrdiff_t>(range.end)});
-      exchange->start(b);
-    }
-    read_last.push_back(&copy_out(arena.parameters(whole())));
-  }
-
-  Result<StepReport> finish(std::uint64_t step) {
-    StepReport report;
-    report.step = step;
-    DIST_TRY(exchange->finish(&report));
-    const bool updates = updater.updates_parameters();
-    seen.push_back(&copy_out(updates ? arena.parameters(whole()) : arena.gradients(whole())));
-    return report;
-  }
-
-  // As RingStrategy::stand_by().
-  bool stand_by(std::uint64_t step) {
-    exchange->join();
-    expect_ok(seat.device.fill(seat.stream, DType::f32, arena.gradients(whole()), -0.0));
-    for (std::size_t b = 0; b < buckets.size(); ++b) exchange->start(b);
-    return finish(step).value().contributors != 0;
-  }
-
-  test::Seat& seat;
-  std::vector<std::unique_ptr<std::vector<float>>> held;
-  Arena arena;
-  std::vector<Bucket> buckets;
-  DeviceUpdater updater;
-  std::unique_ptr<Exchange> exchange;
-  std::vector<std::vector<float>*> seen;       // at the beginning of each step, and at the end
-  std::vector<std::vector<float>*> read_last;  // at the end of each backward pass
-};
-
 void expect_bits(const std::vector<float>& got, const std::vector<float>& wanted,
                  const std::string& what) {
   expect(std::memcmp(got.data(), wanted.data(), wanted.size() * sizeof(float)) == 0, what);
 }
 
-void train(const Job& job, const std::vector<std::vector<float>>& wanted,
+void train(const test::Job& job, const std::vector<std::vector<float>>& wanted,
            const std::function<void(const std::vector<float>&, const std::vector<float>&,
                                     const std::string&)>& check = expect_bits) {
   const test::FreshNccl fresh;
-  run(job.ranks, [&](World& world, test::Seat& seat) {
-    Replica replica(world, seat, job);
+  test::run_small(job.ranks, [&](World& world, test::Seat& seat) {
+    test::Replica replica(world, seat, job);
     replica.begin();
     std::uint64_t step = 0;
     for (; step < job.steps[static_cast<std::size_t>(seat.rank)]; ++step) {
@@ -260,10 +74,10 @@ TEST_CASE("every placement has the bits of the serial loop, whatever the number 
     for (const auto& how : kHow) {
       INFO(fmt::format("{} ranks, placement {}, {} servers, ring {}", ranks,
                        static_cast<int>(how.placement), how.servers, how.ring));
-      const Job job{ranks, how};
-      train(job, serial(job));
-      const Job adam{ranks, how, Adam{.learning_rate = 0.1, .weight_decay = 1e-3}};
-      if (ranks == 3) train(adam, serial(adam));
+      const test::Job job{ranks, how};
+      train(job, test::serial(job));
+      const test::Job adam{ranks, how, Adam{.learning_rate = 0.1, .weight_decay = 1e-3}};
+      if (ranks == 3) train(adam, test::serial(adam));
     }
   }
 }
@@ -272,8 +86,8 @@ TEST_CASE("uneven data: the mean is over those who contribute, and all ends alik
   for (const auto& how : kHow) {
     INFO(fmt::format("placement {}, {} servers, ring {}", static_cast<int>(how.placement),
                      how.servers, how.ring));
-    const Job job{4, how, Momentum{.learning_rate = 0.1}, {3, 0, 6, 4}};
-    train(job, serial(job));
+    const test::Job job{4, how, Momentum{.learning_rate = 0.1}, {3, 0, 6, 4}};
+    train(job, test::serial(job));
   }
 }
 
@@ -289,22 +103,22 @@ TEST_CASE("updates that need norms agree to rounding") {
   for (const auto& how : kHow) {
     for (const Update& update : {clipped, Update(Lars{.learning_rate = 1, .weight_decay = 0.1})}) {
       INFO(fmt::format("placement {}, {}", static_cast<int>(how.placement), describe(update)));
-      const Job job{3, how, update, {2, 3, 1}};
-      train(job, serial(job), near);
+      const test::Job job{3, how, update, {2, 3, 1}};
+      train(job, test::serial(job), near);
     }
   }
 }
 
 TEST_CASE("mean-gradient leaves the mean on every rank, and needs all of it there") {
   for (const bool ring : {false, true}) {
-    const Job job{3, {kEverywhere, 0, ring}, MeanGradient{}, {2, 3, 1}};
-    auto wanted = serial(job);
+    const test::Job job{3, {kEverywhere, 0, ring}, MeanGradient{}, {2, 3, 1}};
+    auto wanted = test::serial(job);
     train(job, wanted);
   }
-  run(2, [](World& world, test::Seat& seat) {
+  test::run_small(2, [](World& world, test::Seat& seat) {
     bool refused = false;
     try {
-      Replica replica(world, seat, {2, {kSharded}, MeanGradient{}});
+      test::Replica replica(world, seat, {2, {kSharded}, MeanGradient{}});
     } catch (const std::runtime_error& error) {
       refused = std::string(error.what()).find("mean-gradient") != std::string::npos;
     }
@@ -315,10 +129,10 @@ TEST_CASE("mean-gradient leaves the mean on every rank, and needs all of it ther
 TEST_CASE("a parameter is ready once it was awaited, in any order") {
   for (const auto& how : kHow) {
     const test::FreshNccl fresh;
-    const Job job{3, how};
-    const auto wanted = serial(job);
-    run(3, [&](World& world, test::Seat& seat) {
-      Replica replica(world, seat, job);
+    const test::Job job{3, how};
+    const auto wanted = test::serial(job);
+    test::run_small(3, [&](World& world, test::Seat& seat) {
+      test::Replica replica(world, seat, job);
       replica.begin();
       for (std::uint64_t step = 0; step < 3; ++step) {
         replica.backward(step);
@@ -350,8 +164,8 @@ TEST_CASE("the ranges that ranks update and save are each bucket, once") {
   for (const int ranks : {1, 3, 4}) {
     for (const auto& how : kHow) {
       std::vector<std::vector<Range>> saved(static_cast<std::size_t>(ranks));
-      run(ranks, [&](World& world, test::Seat& seat) {
-        Replica replica(world, seat, {ranks, how});
+      test::run_small(ranks, [&](World& world, test::Seat& seat) {
+        test::Replica replica(world, seat, {ranks, how});
         for (const Bucket& bucket : replica.buckets) {
           const Range part = replica.exchange->saved(bucket.range);
           const Range updated = replica.exchange->updated(bucket.range);
@@ -372,7 +186,7 @@ TEST_CASE("the ranges that ranks update and save are each bucket, once") {
         REQUIRE(range.begin == next);
         next = range.end;
       }
-      REQUIRE(next == Arena::create(parameters()).value().elems().value);
+      REQUIRE(next == Arena::create(test::parameters()).value().elems().value);
     }
   }
 }
@@ -380,10 +194,10 @@ TEST_CASE("the ranges that ranks update and save are each bucket, once") {
 TEST_CASE("nobody waits within a step: two of them are enqueued before the GPU has begun") {
   for (const auto& how : kHow) {
     const test::FreshNccl fresh;
-    const Job job{2, how};
-    const auto wanted = serial(job);
-    run(2, [&](World& world, test::Seat& seat) {
-      Replica replica(world, seat, job);
+    const test::Job job{2, how};
+    const auto wanted = test::serial(job);
+    test::run_small(2, [&](World& world, test::Seat& seat) {
+      test::Replica replica(world, seat, job);
       replica.begin();
       seat.read();
       seat.device.hold(seat.stream);
@@ -405,9 +219,30 @@ TEST_CASE("nobody waits within a step: two of them are enqueued before the GPU h
   }
 }
 
+TEST_CASE("who stands by knows its own step's contributors, however far the host has run ahead") {
+  const test::FreshNccl fresh;
+  test::run_small(2, [](World& world, test::Seat& seat) {
+    test::Replica replica(world, seat, {2, {kEverywhere}, MeanGradient{}});
+    replica.begin();
+    seat.read();
+    seat.device.hold(seat.stream);
+    constexpr std::uint64_t kSteps = 2 * allreduce::DeviceTimeline::kMostSteps;
+    for (std::uint64_t step = 0; step < kSteps; ++step) {
+      replica.backward(step);
+      expect_ok(replica.finish(step).status());
+    }
+    std::jthread later([&] {
+      std::this_thread::sleep_for(20ms);
+      seat.device.let_go(seat.stream);
+    });
+    expect(!replica.stand_by(kSteps), "nobody contributes any more");
+    expect_ok(replica.exchange->end());
+  });
+}
+
 TEST_CASE("bytes are those of a ring") {
-  run(4, [](World& world, test::Seat& seat) {
-    Replica replica(world, seat, {4, {kEverywhere}});
+  test::run_small(4, [](World& world, test::Seat& seat) {
+    test::Replica replica(world, seat, {4, {kEverywhere}});
     replica.begin();
     replica.backward(0);
     const auto elems = replica.arena.elems().value;
@@ -420,10 +255,10 @@ TEST_CASE("bytes are those of a ring") {
 std::vector<Status> failures(int ranks, const std::function<void(test::Seat&)>& spoil,
                              DeviceExchangeOptions how = {}) {
   std::vector<Status> ends(static_cast<std::size_t>(ranks));
-  run(
+  test::run_small(
       ranks,
       [&](World& world, test::Seat& seat) {
-        Replica replica(world, seat, {ranks, how});
+        test::Replica replica(world, seat, {ranks, how});
         replica.begin();
         seat.read();
         spoil(seat);
@@ -438,7 +273,7 @@ std::vector<Status> failures(int ranks, const std::function<void(test::Seat&)>& 
         replica.exchange.reset();
         seat.read();
       },
-      options(500ms));
+      test::small_buckets(500ms));
   return ends;
 }
 
@@ -473,17 +308,17 @@ TEST_CASE("a device that fails on one rank ends the others too") {
 TEST_CASE("an exchange that goes in the middle of a step leaves the arena alone") {
   for (const auto& how : kHow) {
     const test::FreshNccl fresh;
-    run(
+    test::run_small(
         2,
         [&](World& world, test::Seat& seat) {
-          Replica replica(world, seat, {2, how});
+          test::Replica replica(world, seat, {2, how});
           replica.begin();
           replica.exchange->start(0);
           if (seat.rank == 0) replica.exchange->start(1);
           replica.exchange.reset();
           seat.read();
         },
-        options(500ms));
+        test::small_buckets(500ms));
     REQUIRE(test::fake_nccl::live_communicators() == 0);
     REQUIRE(test::fake_nccl::breaches().empty());
   }

@@ -189,7 +189,8 @@ TEST_CASE("groups closed in different orders end by the deadline instead of hang
 TEST_CASE("aborts that race with operations leave no communicator in use") {
   for (int round = 0; round < 8; ++round) {
     const test::FreshNccl fresh;
-    for (const Rank r : {0, 1}) test::fake_nccl::set_faults(r, {.polls = round % 4});
+    for (const Rank r : {0, 1})
+      test::fake_nccl::set_faults(r, {.polls = round % 4, .slow_calls = true});
     test::run_seats(
         2,
         [&](World& world, test::Seat& seat) {

@@ -20,6 +20,7 @@ struct Faults {
   Duration late_error_after{0};  ///< that shows so long after the launch
   int never_issued_at = kNever;  ///< this launch stays in NCCL's background
   int polls = 0;                 ///< a launch is in the background for so many questions
+  bool slow_calls = false;       ///< a launch takes a moment before it touches the communicator
   bool init_hangs = false;       ///< meeting the others does not end
   bool init_fails = false;
   bool refuses_abort = false;  ///< ncclCommAbort does not return before release()
