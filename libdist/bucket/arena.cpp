@@ -90,16 +90,19 @@ Status Arena::allocate_on(Device& device) {
                     "a device does not copy",
                     parameter.name));
   }
-  const auto arena_bytes = bytes_of(elems_, dtype_);
+  const auto arena_bytes = bytes_of(elems_, dtype_).value;
+  // CUDA shares the block that an allocation lies in: whole blocks share nothing else.
+  constexpr std::uint64_t kBlockBytes = 2u << 20;
+  const Bytes blocks((arena_bytes + kBlockBytes - 1) / kBlockBytes * kBlockBytes);
   device_ = &device;
-  auto parameter_memory = device.allocate(arena_bytes, MemoryKind::device);
+  auto parameter_memory = device.allocate(blocks, MemoryKind::device);
   DIST_TRY_BECAUSE(parameter_memory, "arena");
-  auto gradient_memory = device.allocate(arena_bytes, MemoryKind::device);
+  auto gradient_memory = device.allocate(blocks, MemoryKind::device);
   DIST_TRY_BECAUSE(gradient_memory, "arena");
   device_parameters_ = *std::move(parameter_memory);
   device_gradients_ = *std::move(gradient_memory);
-  parameter_bytes_ = device_parameters_.bytes();
-  gradient_bytes_ = device_gradients_.bytes();
+  parameter_bytes_ = device_parameters_.bytes().first(arena_bytes);
+  gradient_bytes_ = device_gradients_.bytes().first(arena_bytes);
   return {};
 }
 

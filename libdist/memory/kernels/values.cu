@@ -20,10 +20,18 @@ __global__ void __launch_bounds__(kThreads) sum_squares(const Squares<T> program
 
 __global__ void __launch_bounds__(kThreads)
     add_sums(const double* sums, std::uint32_t count, double* total) {
-  if (threadIdx.x != 0) return;
+  // One thread adds, so that the order is fixed; all of them load.
+  __shared__ double loaded[kThreads];
   double sum = 0;
-  for (std::uint32_t b = 0; b < count; ++b) sum += sums[b];
-  *total += sum;
+  for (std::uint32_t first = 0; first < count; first += kThreads) {
+    if (first + threadIdx.x < count) loaded[threadIdx.x] = sums[first + threadIdx.x];
+    __syncthreads();
+    for (std::uint32_t i = 0; threadIdx.x == 0 && i < kThreads && first + i < count; ++i) {
+      sum += loaded[i];
+    }
+    __syncthreads();
+  }
+  if (threadIdx.x == 0) *total += sum;
 }
 
 template <typename T>
