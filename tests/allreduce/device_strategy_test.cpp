@@ -55,7 +55,7 @@ TEST_CASE("the path follows the options, and none is slower than it must be") {
     REQUIRE_NOTHROW(test::run_ranks(
         chosen.options.transport, 2,
         [&](World& world) {
-          FakeDevice device({.most_delay = std::chrono::microseconds(200)});
+          FakeDevice device({.most_delay = std::chrono::microseconds(200), .attach_anew = true});
           const Update update = Momentum{.learning_rate = 0.05};
           const auto expected = train(world, update, nullptr, by_name(chosen.name));
           const auto values = train(world, update, &device, by_name(chosen.name), chosen.algorithm);
@@ -151,7 +151,8 @@ TEST_CASE("a run goes on from a device's checkpoint on the host, and the other w
         REQUIRE_NOTHROW(test::run_ranks(
             "shm", ranks,
             [&](World& world) {
-              FakeDevice device({.most_delay = std::chrono::microseconds(200)});
+              FakeDevice device(
+                  {.most_delay = std::chrono::microseconds(200), .attach_anew = true});
               const auto last =
                   train_on(world, on_device ? &device : nullptr, folder.path() + "/run", resume);
               if (world.rank() == 0) ends[static_cast<std::size_t>(pair)] = last;

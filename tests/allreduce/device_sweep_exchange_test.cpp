@@ -36,7 +36,8 @@ Options sweeping() {
 // Every other rank lags far behind: who does not wait for it reads what is not there yet.
 test::FakeDeviceOptions gpu_of(const World& world) {
   return {.seed = static_cast<unsigned>(world.rank() + 1),
-          .most_delay = std::chrono::microseconds(world.rank() % 2 == 1 ? 1000 : 20)};
+          .most_delay = std::chrono::microseconds(world.rank() % 2 == 1 ? 1000 : 20),
+          .attach_anew = true};
 }
 
 std::vector<Update> updates() {

@@ -242,7 +242,7 @@ Result<DeviceAddress> FakeDevice::address(const DeviceMemory& memory) {
 
 Result<DeviceMemory> FakeDevice::attach(const DeviceAddress& address) {
   DIST_TRY(enter({"attach"}));
-  if (address.process == static_cast<std::uint64_t>(getpid())) {
+  if (address.process == static_cast<std::uint64_t>(getpid()) && !options_.attach_anew) {
     auto* const here = reinterpret_cast<std::byte*>(static_cast<std::uintptr_t>(address.pointer));
     return DeviceMemory(this, {here, address.bytes}, MemoryKind::device, true);
   }

@@ -34,6 +34,10 @@ struct FakeDeviceOptions {
   Bytes memory = Bytes(~std::uint64_t{0});  ///< of either kind; allocate() fails beyond
   unsigned seed = 1;                        ///< of the delays
   std::chrono::microseconds most_delay{0};  ///< before each piece of work, drawn anew
+  /// attach() maps memory of this process too at addresses of its own, as that of another one. For
+  /// ranks as threads that wait for each other in words of shared memory: each has those at other
+  /// addresses, so that to the thread sanitizer they order nothing.
+  bool attach_anew = false;
 };
 
 /// One function that was called, in the order of the calls.
