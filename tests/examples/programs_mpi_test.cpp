@@ -88,7 +88,8 @@ TEST_CASE("parameter servers killed under mpirun leave their checkpoint whole") 
     ::kill(ranks[1], SIGKILL);
     const auto done = job.wait(5);
     CHECK(done.exit_code != 0);
-    CHECK(all_gone(ranks, 0));
+    // mpirun does not wait for those that it kills, and one may be writing.
+    CHECK(all_gone(ranks, 5));
   }
   const auto resumed = train(3, saving + "--resume", StartedBy::mpirun);
   CHECK(resumed.process.out.find("resumed at step ") != std::string::npos);
