@@ -122,10 +122,11 @@ class CudnnConvolution final : public Convolution {
     }
   }
 
-  // Full f32 only where asked; else tensor cores where cuDNN has code for them.
+  // Full f32 only where asked; else tensor cores where cuDNN has code for them, which the default
+  // allows f32 as tf32.
   cudnnMathType_t wanted_math() const {
-    const bool full = arithmetic_.element == Element::f32 && !arithmetic_.tf32;
-    return full ? CUDNN_FMA_MATH : CUDNN_TENSOR_OP_MATH;
+    if (arithmetic_.element != Element::f32) return CUDNN_TENSOR_OP_MATH;
+    return arithmetic_.tf32 ? CUDNN_DEFAULT_MATH : CUDNN_FMA_MATH;
   }
 
   template <typename Perf, typename Find>
