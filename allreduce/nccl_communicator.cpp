@@ -17,6 +17,18 @@ using Kind = DeviceOperation::Kind;
 constexpr int kPollsAtOnce = 200;
 constexpr Duration kPollPause = std::chrono::microseconds(50);
 
+// Not owned where somebody else kept it so long. std::timed_mutex would do, but the thread
+// sanitizer of gcc 12 does not see it locked.
+std::unique_lock<std::mutex> lock_within(std::mutex& mutex, Duration limit) {
+  const auto began = Clock::now();
+  std::unique_lock lock(mutex, std::try_to_lock);
+  while (!lock.owns_lock() && Clock::now() - began < limit) {
+    std::this_thread::sleep_for(kPollPause);
+    (void)lock.try_lock();
+  }
+  return lock;
+}
+
 std::optional<ncclDataType_t> nccl_type(DType dtype) {
   switch (dtype) {
     case DType::f32:
@@ -208,7 +220,7 @@ Status NcclCommunicator::take_away(Duration grace, ncclResult_t (*free)(ncclComm
                                    std::string_view name) {
   ncclComm_t communicator = nullptr;
   {
-    const std::unique_lock lock(calls_, grace);
+    const auto lock = lock_within(calls_, grace);
     communicator = communicator_.exchange(nullptr);
   }
   const auto body = [communicator, free] { (void)free(communicator); };

@@ -67,7 +67,7 @@ class NcclCommunicator {
   Device& device_;
   const Rank rank_;
   const int ranks_;
-  std::timed_mutex calls_;  // of NCCL with this communicator
+  std::mutex calls_;  // of NCCL with this communicator
   std::atomic<ncclComm_t> communicator_ = nullptr;
 };
 
