@@ -47,7 +47,7 @@ TEST_CASE("sums that a codec can hold are exact, on every rank, with its bytes")
             for (std::size_t i = 0; i < elems; ++i) {
               float sum = 0;
               for (Rank r = 0; r < ranks; ++r) sum += value(method, r, i);
-              expect(data[i] == sum, fmt::format("element {}: {} and not {}", i, data[i], sum));
+              expect(data[i] == sum, "element {}: {} and not {}", i, data[i], sum);
             }
             if (ranks > 1 && elems == 1001 && method == Compression::f16) {
               // Half of the 2(N-1)/N that a ring sends.

@@ -33,7 +33,7 @@ constexpr auto kOwners = DevicePlacement::owners;
 
 void expect_bits(const std::vector<float>& got, const std::vector<float>& wanted,
                  const std::string& what) {
-  expect(std::memcmp(got.data(), wanted.data(), wanted.size() * sizeof(float)) == 0, what);
+  expect(std::memcmp(got.data(), wanted.data(), wanted.size() * sizeof(float)) == 0, "{}", what);
 }
 
 void train(const test::Job& job, const std::vector<std::vector<float>>& wanted,
@@ -95,7 +95,7 @@ TEST_CASE("updates that need norms agree to rounding") {
   const auto near = [](const std::vector<float>& got, const std::vector<float>& wanted,
                        const std::string& what) {
     for (std::size_t i = 0; i < wanted.size(); ++i) {
-      expect(std::abs(got[i] - wanted[i]) <= 1e-5f * (1 + std::abs(wanted[i])), what);
+      expect(std::abs(got[i] - wanted[i]) <= 1e-5f * (1 + std::abs(wanted[i])), "{}", what);
     }
   };
   Update clipped = Sgd{.learning_rate = 0.1};
@@ -150,8 +150,8 @@ TEST_CASE("a parameter is ready once it was awaited, in any order") {
         for (const auto& [range, part] : parts) {
           expect(std::equal(part->begin(), part->end(),
                             wanted[step + 1].begin() + static_cast<std::ptrdiff_t>(range.begin)),
-                 fmt::format("awaited too early: placement {}, ring {}, step {}, bucket at {}",
-                             static_cast<int>(how.placement), how.ring, step, range.begin));
+                 "awaited too early: placement {}, ring {}, step {}, bucket at {}",
+                 static_cast<int>(how.placement), how.ring, step, range.begin);
         }
       }
       expect_ok(replica.exchange->end());

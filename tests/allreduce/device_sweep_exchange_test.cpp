@@ -150,7 +150,7 @@ Status begin_where_one_fails(const std::string& operation, Options options) {
           backward(replica, *strategy, world.rank(), 0);
           const auto report = strategy->finish_step();
           expect_ok(report.status());
-          expect(report->algorithm == "staged fused sweep", std::string(report->algorithm));
+          expect(report->algorithm == "staged fused sweep", "{}", report->algorithm);
           expect_ok(strategy->end());
         }
         const std::lock_guard lock(mutex);

@@ -28,8 +28,8 @@ std::unique_ptr<Group> group_of(World& world, std::vector<Rank> members = {},
 }
 
 void expect_refused(const Status& status, const std::string& text) {
-  expect(status.code() == ErrorCode::invalid_argument, "expected a refusal: " + status.message());
-  expect(status.message().find(text) != std::string::npos, status.message());
+  expect(status.code() == ErrorCode::invalid_argument, "expected a refusal: {}", status.message());
+  expect(status.message().find(text) != std::string::npos, "{}", status.message());
 }
 
 TEST_CASE("members that do not exist, come twice or leave the caller out are refused") {

@@ -41,7 +41,7 @@ void train(World& world, std::string_view algorithm) {
       ring->ready(p);
     }
     const auto report = ring->finish_step().value();
-    expect(report.algorithm == algorithm, std::string(report.algorithm));
+    expect(report.algorithm == algorithm, "{}", report.algorithm);
     expected -= static_cast<float>(step) * ranks * (ranks + 1) / 2;
     for (std::size_t p = 0; p < arena.parameter_count(); ++p) {
       const auto values = arena.parameter_span<float>(p);
@@ -78,7 +78,7 @@ TEST_CASE("where hosts do not fit, auto takes the ring, and hierarchical says wh
           auto arena = Arena::create({{"a", Elems(10)}}).value();
           const auto ring = allreduce::make_strategy(world, arena, Sgd{}).value();
           const auto why = ring->begin();
-          expect(why.message().find("hierarchical needs several") != std::string::npos,
+          expect(why.message().find("hierarchical needs several") != std::string::npos, "{}",
                  why.message());
           ++refused;
         },
@@ -104,8 +104,8 @@ TEST_CASE("a rank that leaves ends the step of all others, who name a rank") {
           ring->ready(0);
           ring->ready(1);
           const auto why = ring->finish_step().status();
-          expect(!why.ok() && why.code() != ErrorCode::timed_out, why.message());
-          expect(why.message().find("rank") != std::string::npos, why.message());
+          expect(!why.ok() && why.code() != ErrorCode::timed_out, "{}", why.message());
+          expect(why.message().find("rank") != std::string::npos, "{}", why.message());
           ++failed;
         },
         with("auto", 2)));

@@ -64,7 +64,7 @@ std::vector<std::vector<std::byte>> train(const std::string& transport, int rank
           fill_gradients<T>(arena, world.rank(), step);
           for (std::size_t p = 0; p < arena.parameter_count(); ++p) ring->ready(p);
           const auto report = ring->finish_step().value();
-          expect(report.algorithm == algorithm, std::string(report.algorithm));
+          expect(report.algorithm == algorithm, "{}", report.algorithm);
         }
         expect_ok(ring->end());
         const auto bytes = arena.parameters({0, arena.elems().value});
@@ -162,7 +162,7 @@ TEST_CASE("an arena that cannot be shared exchanges over the transport, or refus
       [](World& world) {
         auto arena = Arena::create({{"a", Elems(100000)}}, {.alias_window = 4096_B}).value();
         const auto why = allreduce::make_strategy(world, arena, Sgd{}).status();
-        expect(why.code() == ErrorCode::invalid_argument, why.message());
+        expect(why.code() == ErrorCode::invalid_argument, "{}", why.message());
       },
       with("sweep", true));
   SUCCEED();

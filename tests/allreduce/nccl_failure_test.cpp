@@ -208,7 +208,7 @@ TEST_CASE("aborts that race with operations leave no communicator in use") {
           }
           killer.join();
           seat.read();
-          expect(seat.rank != 0 || status.message().find("by the test") != std::string::npos,
+          expect(seat.rank != 0 || status.message().find("by the test") != std::string::npos, "{}",
                  status.message());
         },
         soon());
@@ -244,7 +244,7 @@ TEST_CASE("a world that has failed takes its groups along") {
         world.progress().cancel(Status::peer_lost("rank 5 is gone"));
         const auto until = Clock::now() + 5s;
         while (group->failure().ok() && Clock::now() < until) std::this_thread::sleep_for(1ms);
-        expect(group->failure().message().find("rank 5 is gone") != std::string::npos,
+        expect(group->failure().message().find("rank 5 is gone") != std::string::npos, "{}",
                group->failure().message());
       },
       soon(20s));

@@ -153,7 +153,7 @@ TEST_CASE("NCCL: a rank that leaves a collective out ends the others by the dead
           const auto began = Clock::now();
           Status failed = group->enqueue(stream, sum, "alone");
           if (failed.ok()) failed = group->wait();
-          expect(!failed.ok() && failed.message().find("alone") != std::string::npos,
+          expect(!failed.ok() && failed.message().find("alone") != std::string::npos, "{}",
                  failed.message());
           expect(Clock::now() - began < 20s, "in time");
           expect_ok(device.synchronize(stream));  // it has run dry
@@ -171,7 +171,7 @@ TEST_CASE("NCCL: two ranks on one GPU are told so") {
     const auto device = open_device(0).value();
     const auto made = make_group(world, *device);
     if (made.ok()) return;  // a version that allows it
-    expect(made.status().code() == ErrorCode::unavailable, made.status().message());
+    expect(made.status().code() == ErrorCode::unavailable, "{}", made.status().message());
   });
 }
 

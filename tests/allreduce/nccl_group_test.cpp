@@ -28,7 +28,7 @@ void check_sum(test::Seat& seat, DeviceGroup& group) {
   for (int i = 0; i < 5; ++i) {
     expect(static_cast<float>(data[static_cast<std::size_t>(i)]) ==
                static_cast<float>(i * group.ranks() + others),
-           fmt::format("a sum of {}", name_of(dtype_of<T>)));
+           "a sum of {}", name_of(dtype_of<T>));
   }
 }
 
@@ -114,7 +114,7 @@ TEST_CASE("element types: all that NCCL has are summed, others copied and refuse
     const auto refused =
         group->enqueue(seat.stream, seat.operation(Kind::all_reduce, data), "sum of shorts");
     expect(refused.code() == ErrorCode::unavailable, "i16 refused");
-    expect(refused.message().starts_with("sum of shorts -> NCCL does not reduce i16"),
+    expect(refused.message().starts_with("sum of shorts -> NCCL does not reduce i16"), "{}",
            refused.message());
     expect_ok(group->enqueue(seat.stream, seat.operation(Kind::broadcast, data, 2), "copy"));
     auto mean = seat.operation(Kind::all_reduce, seat.of(test::values(0, 1)));
@@ -157,7 +157,8 @@ TEST_CASE("two ranks on one GPU, or two versions of NCCL, are refused by all bef
         [&](World& world, test::Seat& seat) {
           const auto made = test::make_group(world, seat);
           expect(made.status().code() == ErrorCode::unavailable, "refused");
-          expect(made.status().message().find(why) != std::string::npos, made.status().message());
+          expect(made.status().message().find(why) != std::string::npos, "{}",
+                 made.status().message());
           expect_ok(world.progress().failure());  // the world goes on without NCCL
         },
         {}, shared_gpu);

@@ -46,7 +46,7 @@ TEST_CASE("sharded: as many bytes as unsharded, said in the report") {
             }
             ring->ready(0);
             const auto report = ring->finish_step().value();
-            expect(report.algorithm == "ring, sharded", std::string(report.algorithm));
+            expect(report.algorithm == "ring, sharded", "{}", report.algorithm);
             expect(report.bytes_sent == Bytes(2 * (n - 1) * 480 * 4), "bytes");
           }
           // Momentum 0.9 and the mean gradient ranks - 1: 1, 1.9 and 2.71 of it.

@@ -91,12 +91,12 @@ class Buffer {
   template <typename Value>
   void expect_values(Range range, const Value& value, const std::string& what) {
     for (auto i = range.begin; i < range.end; ++i) {
-      if (!equal(span()[i], element<T>(value(i)))) expect(false, fmt::format("{}: [{}]", what, i));
+      if (!equal(span()[i], element<T>(value(i)))) expect(false, "{}: [{}]", what, i);
     }
     for (std::size_t i = 0; i < kMargin; ++i) {
       expect(equal(memory_[i], element<T>(99)) &&
                  equal(memory_[memory_.size() - 1 - i], element<T>(99)),
-             what + ": wrote outside the data");
+             "{}: wrote outside the data", what);
     }
   }
 
@@ -224,7 +224,7 @@ TEST_CASE("more than 2^31 elements", "[.huge]") {
       expect_ok(group->all_reduce(data));
       std::uint64_t wrong = 0;
       for (std::uint64_t i = 0; i < kElems; ++i) wrong += data[i] != value(i, 0) + value(i, 1);
-      expect(wrong == 0, fmt::format("{} elements are wrong", wrong));
+      expect(wrong == 0, "{} elements are wrong", wrong);
     }));
   }
 }
@@ -300,7 +300,7 @@ TEST_CASE("a deadline that passes ends the wait, not the operation", "[threads]"
       const auto late = work.wait_until(Clock::now() + std::chrono::milliseconds(30));
       gave_up = true;
       expect(late.code() == ErrorCode::timed_out, "the other has not even begun");
-      expect(late.message().find("all-reduce") != std::string::npos, late.message());
+      expect(late.message().find("all-reduce") != std::string::npos, "{}", late.message());
       expect_ok(work.wait());
       expect(work.test() && work.status().ok(), "ended well");
       expect(values == std::vector<float>(100, 2), "the sum");
@@ -317,9 +317,9 @@ TEST_CASE("a lost rank fails what is in flight and what comes later, and is name
         std::vector<float> values(100, 1);
         const Status outcome =
             blocking ? group->all_reduce(values) : group->start_all_reduce(values).wait();
-        expect(outcome.code() == ErrorCode::peer_lost, "lost: " + outcome.message());
+        expect(outcome.code() == ErrorCode::peer_lost, "lost: {}", outcome.message());
         for (const char* word : {"all-reduce", "rank 1"}) {
-          expect(outcome.message().find(word) != std::string::npos, outcome.message());
+          expect(outcome.message().find(word) != std::string::npos, "{}", outcome.message());
         }
         expect(!world.progress().failure().ok(), "the world has failed");
         expect(!group->start_barrier().wait().ok() && !group->barrier().ok(), "and stays so");

@@ -31,9 +31,9 @@ Options options_of(Rank rank, const std::string& directory) {
 }
 
 void expect_lost(const Status& status) {
-  expect(status.code() == ErrorCode::peer_lost, "expected peer_lost: " + status.message());
+  expect(status.code() == ErrorCode::peer_lost, "expected peer_lost: {}", status.message());
   expect(status.message().find(fmt::format("rank {}", kKilled)) != std::string::npos,
-         "the lost rank is not named: " + status.message());
+         "the lost rank is not named: {}", status.message());
 }
 
 void live_through_the_loss(Transport& t) {

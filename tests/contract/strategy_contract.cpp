@@ -189,8 +189,7 @@ std::vector<T> train(World& world, const std::string& name, const Update& update
   Reference<T> reference(arena, world.options(), update, strategy->workers());
   const auto expect_equal = [&](Range range, const std::string& when) {
     expect(equal(arena, range, reference.parameters(), !needs_norms(update)),
-           fmt::format("{}, {}: the parameters differ from the serial reference",
-                       name_of(update.rule), when));
+           "{}, {}: the parameters differ from the serial reference", name_of(update.rule), when);
   };
   const Range whole{0, arena.elems().value};
   std::vector<T> last;
@@ -432,7 +431,7 @@ TEST_CASE("an unknown strategy lists the valid ones", "[threads]") {
     const auto made = make_strategy("rong", world, arena, Sgd{});
     expect(!made.ok() && made.status().message() ==
                              "strategy 'rong' is unknown; valid: ring, sync-ps, async-ps, none",
-           made.status().message());
+           "{}", made.status().message());
   });
 }
 

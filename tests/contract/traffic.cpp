@@ -27,7 +27,7 @@ void expect_pattern(std::span<const std::byte> bytes, int seed, const std::strin
   const auto right = pattern(bytes.size(), seed);
   if (bytes.empty() || std::memcmp(bytes.data(), right.data(), right.size()) == 0) return;
   const auto wrong = std::mismatch(right.begin(), right.end(), bytes.begin()).first - right.begin();
-  expect(false, fmt::format("{}: byte {} of {} is wrong", what, wrong, right.size()));
+  expect(false, "{}: byte {} of {} is wrong", what, wrong, right.size());
 }
 
 std::span<std::byte> bytes_of(std::uint32_t& value) {

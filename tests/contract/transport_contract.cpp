@@ -62,7 +62,7 @@ void many_small_messages(Transport& t) {
       operations.push_back(t.send(right_of(t), Channel::control, bytes_of(out[i])));
     }
     for (const Operation operation : operations) expect_ok(t.wait(operation, soon()));
-    expect(in == out, fmt::format("small messages of batch {} came in another order", batch));
+    expect(in == out, "small messages of batch {} came in another order", batch);
   }
 }
 
@@ -134,8 +134,8 @@ void a_wait_ends_at_its_deadline(Transport& t) {
   if (t.rank() == 0) {
     const Operation late = t.receive(1, Channel::collective, bytes_of(value));
     const auto status = t.wait(late, Clock::now() + std::chrono::milliseconds(120));
-    expect(status.code() == ErrorCode::timed_out, "expected a time-out: " + status.message());
-    expect(status.message().find("timed out after ") != std::string::npos, status.message());
+    expect(status.code() == ErrorCode::timed_out, "expected a time-out: {}", status.message());
+    expect(status.message().find("timed out after ") != std::string::npos, "{}", status.message());
     expect_ok(t.wait(t.send(1, Channel::control, bytes_of(signal)), soon()));
     expect_ok(t.wait(late, soon()));
     expect(value == 9, "the late message was lost");
@@ -195,10 +195,10 @@ void the_rank_knows_its_place(Transport& t) {
 // Closing cases from here on.
 
 void expect_lost(const Status& status, Rank lost) {
-  expect(status.code() == ErrorCode::peer_lost,
-         fmt::format("expected the loss of rank {}: {}", lost, status.message()));
+  expect(status.code() == ErrorCode::peer_lost, "expected the loss of rank {}: {}", lost,
+         status.message());
   expect(status.message().find(fmt::format("rank {}", lost)) != std::string::npos,
-         "the message does not name the lost rank: " + status.message());
+         "the message does not name the lost rank: {}", status.message());
 }
 
 void another_size_is_a_protocol_error(Transport& t, std::size_t sent, std::size_t expected) {
@@ -210,9 +210,9 @@ void another_size_is_a_protocol_error(Transport& t, std::size_t sent, std::size_
   } else if (t.rank() == 1) {
     std::vector<std::byte> in(expected);
     const auto status = t.wait(t.receive(0, Channel::collective, in), soon());
-    expect(status.code() == ErrorCode::protocol, "expected a protocol error: " + status.message());
-    expect(status.message().find("rank 0") != std::string::npos, status.message());
-    expect(status.message().find(fmt::format("{}", expected)) != std::string::npos,
+    expect(status.code() == ErrorCode::protocol, "expected a protocol error: {}", status.message());
+    expect(status.message().find("rank 0") != std::string::npos, "{}", status.message());
+    expect(status.message().find(fmt::format("{}", expected)) != std::string::npos, "{}",
            status.message());
     std::uint32_t judged = 1;
     expect_ok(t.wait(t.send(0, Channel::control, bytes_of(judged)), soon()));

@@ -9,12 +9,12 @@
 #include <array>
 #include <filesystem>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "libdist/dist.h"
 #include "tests/support/catch.h"
 #include "tests/support/ranks.h"
+#include "tests/support/threads.h"
 
 namespace {
 
@@ -46,7 +46,7 @@ void train_own_optimizer(World& world, const std::string& what) {
   auto strategy = make_strategy("ring", world, arena, MeanGradient{}).value();
   for (float& p : arena.parameter_span<float>(1)) p = static_cast<float>(world.rank() + 7);
   expect_ok(strategy->begin());
-  for (const float p : arena.parameter_span<float>(1)) expect(p == 7, what + ": begin()");
+  for (const float p : arena.parameter_span<float>(1)) expect(p == 7, "{}: begin()", what);
   for (std::size_t step = 0; step < 3; ++step) {
     for (std::size_t p = 0; p < 3; ++p) {
       const auto span = arena.gradient_span<float>(p);
@@ -60,17 +60,17 @@ void train_own_optimizer(World& world, const std::string& what) {
     for (std::size_t p = 0; p < 3; ++p) {
       const auto span = arena.gradient_span<float>(p);
       for (std::size_t i = 0; i < span.size(); ++i) {
-        expect(span[i] == mean_gradient(ranks, step, i), what + ": the mean");
+        expect(span[i] == mean_gradient(ranks, step, i), "{}: the mean", what);
       }
     }
     // Each rank its own update: nobody else may see it.
     for (float& p : arena.parameter_span<float>(1)) p -= 1;
     for (const float p : arena.parameter_span<float>(1)) {
-      expect(p == 6 - static_cast<float>(step), what + ": the parameters are the program's");
+      expect(p == 6 - static_cast<float>(step), "{}: the parameters are the program's", what);
     }
   }
   expect_ok(strategy->end());
-  expect(arena.parameter_span<float>(1)[0] == 4, what + ": after end()");
+  expect(arena.parameter_span<float>(1)[0] == 4, "{}: after end()", what);
 }
 
 TEST_CASE("mean-gradient: by every algorithm the mean on every rank, parameters untouched") {
@@ -293,11 +293,6 @@ TEST_CASE("several strategies in one world, step by step") {
   }
 }
 
-std::size_t threads() {
-  const std::filesystem::directory_iterator tasks("/proc/self/task");
-  return static_cast<std::size_t>(std::distance(begin(tasks), end(tasks)));
-}
-
 std::size_t open_files() {
   const std::filesystem::directory_iterator files("/proc/self/fd");
   return static_cast<std::size_t>(std::distance(begin(files), end(files)));
@@ -320,14 +315,11 @@ TEST_CASE("after the last world nothing of the library is left in the process") 
                     [](World& world) { train_outside(world, "sync-ps", Sgd{.learning_rate = 1}); });
   };
   const auto handlers_before = signal_handlers();
-  const auto threads_before = threads();
+  const auto threads_before = test::count_threads();
   train();  // what the C library opens once stays open
   const auto files_before = open_files();
   train();
-  // The system takes a joined thread off its list a moment after the join.
-  const auto give_up = Clock::now() + std::chrono::seconds(10);
-  while (threads() != threads_before && Clock::now() < give_up) std::this_thread::yield();
-  CHECK(threads() == threads_before);
+  CHECK(test::count_threads() == threads_before);
   CHECK(open_files() == files_before);
   CHECK(signal_handlers() == handlers_before);
 }

@@ -53,8 +53,7 @@ struct Shared {
   Duration since_kill() const { return Clock::now().time_since_epoch() - Duration(killed_at); }
   void expect_told_within(Duration limit) const {
     const auto told = since_kill();
-    expect(told < limit,
-           fmt::format("told after {:.2f} s", std::chrono::duration<double>(told).count()));
+    expect(told < limit, "told after {:.2f} s", std::chrono::duration<double>(told).count());
   }
 };
 
@@ -102,13 +101,13 @@ void train_until_killed(const Case& chosen, Options options, Shared& shared) {
   }
   const auto outcome =
       strategy->worker() >= 0 ? train(*strategy, arena, 1'000'000) : strategy->end();
-  expect(outcome.code() == ErrorCode::peer_lost, "not a lost peer: " + outcome.message());
+  expect(outcome.code() == ErrorCode::peer_lost, "not a lost peer: {}", outcome.message());
   expect(outcome.message().find(fmt::format("rank {}", chosen.killed)) != std::string::npos,
-         "the lost rank is not named: " + outcome.message());
-  expect(outcome.message().find(chosen.strategy) == 0, "nor the strategy: " + outcome.message());
+         "the lost rank is not named: {}", outcome.message());
+  expect(outcome.message().find(chosen.strategy) == 0, "nor the strategy: {}", outcome.message());
   expect(
       strategy->worker() < 0 || outcome.message().find(" versions are lost, ") != std::string::npos,
-      "nor what is lost: " + outcome.message());
+      "nor what is lost: {}", outcome.message());
   const bool server = chosen.placement == Placement::dedicated && chosen.killed == 2;
   shared.expect_told_within(server ? kEndedWithin : kToldWithin);
 }
@@ -164,8 +163,8 @@ void train_with_checkpoint(const std::string& directory, Options options, Shared
   const auto outcome = train(*strategy, arena, 1);
   expect(outcome.message().find("; 2 versions are lost, the last complete checkpoint is that of "
                                 "step 3") != std::string::npos,
-         "not what is lost: " + outcome.message());
-  expect(outcome.message().find("server 0 (rank 2)") != std::string::npos, outcome.message());
+         "not what is lost: {}", outcome.message());
+  expect(outcome.message().find("server 0 (rank 2)") != std::string::npos, "{}", outcome.message());
   shared.expect_told_within(kEndedWithin);
 }
 
@@ -204,7 +203,7 @@ TEST_CASE("a worker that stands still is named after the timeout, by all") {
           const auto outcome =
               strategy->worker() < 0 ? strategy->end() : train(*strategy, arena, 100);
           ++ended;
-          expect(outcome.code() == ErrorCode::timed_out, outcome.message());
+          expect(outcome.code() == ErrorCode::timed_out, "{}", outcome.message());
           named += outcome.message().find("worker 1 (rank 1)") != std::string::npos ? 1 : 0;
         },
         options));

@@ -82,7 +82,7 @@ void work(const Case& chosen, World& world, Board& board, unsigned seed) {
     before = counts;
     expect(chosen.sync() || chosen.staleness == kUnlimitedStaleness ||
                report.staleness <= staleness_limit(lives(board), chosen.staleness),
-           fmt::format("staleness {}", report.staleness));
+           "staleness {}", report.staleness);
     std::this_thread::sleep_for(std::chrono::microseconds(random() % 2000));
   }
   expect_ok(strategy->join());

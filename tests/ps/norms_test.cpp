@@ -75,7 +75,7 @@ TEST_CASE("asynchronous: each worker clips what it pushes") {
             const double wanted = -3 * (shape.workers == 1 ? 10 : 19) / length;
             for (std::size_t p = 0; p < arena.parameter_count(); ++p) {
               for (const float got : arena.parameter_span<float>(p)) {
-                expect(std::abs(got / wanted - 1) < 1e-3, fmt::format("{}, not {}", got, wanted));
+                expect(std::abs(got / wanted - 1) < 1e-3, "{}, not {}", got, wanted);
               }
             }
             expect_ok(strategy->end());

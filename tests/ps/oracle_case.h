@@ -133,16 +133,15 @@ class OracleRun {
       }
     }
     if (!bounded || together) return;
-    expect(staleness <= staleness_limit(chosen_.workers, bound),
-           fmt::format("staleness {}", staleness));
+    expect(staleness <= staleness_limit(chosen_.workers, bound), "staleness {}", staleness);
   }
 
   static void expect_count(const OracleCounts& counts, std::size_t parameter, int worker, int least,
                            int most) {
     const float count = counts[parameter][static_cast<std::size_t>(worker)];
     expect(count >= static_cast<float>(least) && count <= static_cast<float>(most),
-           fmt::format("parameter {}: {} of worker {} applied, not {} to {}", parameter, count,
-                       worker, least, most));
+           "parameter {}: {} of worker {} applied, not {} to {}", parameter, count, worker, least,
+           most);
   }
 
   // Contributions may be dropped, but no update holds a part of its mean only, or one twice.
@@ -151,8 +150,7 @@ class OracleRun {
       float sum = 0;
       for (const float count : counts[p]) sum += count;
       const float updates = std::round(sum / kWhole);
-      expect(std::abs(sum - updates * kWhole) < 1,
-             fmt::format("parameter {}: {} updates", p, sum / kWhole));
+      expect(std::abs(sum - updates * kWhole) < 1, "parameter {}: {} updates", p, sum / kWhole);
     }
   }
 
@@ -163,9 +161,8 @@ class OracleRun {
     expect_ok(make_group(world_).value()->all_reduce(sums));
     // Small parameters are a piece each; every server has its part of the large one.
     const auto pieces = kOracleParameters - 1 + static_cast<std::size_t>(chosen_.servers);
-    expect(sums[1] + sums[2] == sums[0] * pieces,
-           fmt::format("{} pushes of {} pieces: {} applied, {} dropped", sums[0], pieces, sums[1],
-                       sums[2]));
+    expect(sums[1] + sums[2] == sums[0] * pieces, "{} pushes of {} pieces: {} applied, {} dropped",
+           sums[0], pieces, sums[1], sums[2]);
     expect(backup() || sums[2] == 0, "dropped");
     expect(sums[3] == 0, "doubled");
   }

@@ -64,7 +64,7 @@ Status serve(const Setup& setup, Transport& transport) {
   Status outcome;
   const auto limit = Clock::now() + std::chrono::seconds(30);
   for (;;) {
-    expect(Clock::now() < limit, "the server does not end: " + task->waits_for());
+    expect(Clock::now() < limit, "the server does not end: {}", task->waits_for());
     const auto result = task->advance(transport);
     if (!result.ok() || *result == Advance::finished) {
       outcome = result.status();
@@ -117,15 +117,13 @@ class RawWorker {
   }
   Header receive(Kind kind) {
     const auto header = receive();
-    expect(header.kind == kind,
-           fmt::format("a {} came, not a {}", name_of(header.kind), name_of(kind)));
+    expect(header.kind == kind, "a {} came, not a {}", name_of(header.kind), name_of(kind));
     return header;
   }
   void receive_reply(std::uint32_t piece, std::uint64_t step, std::uint64_t version, float value) {
     const auto header = receive(Kind::reply);
     expect(header.piece == piece && header.step == step && header.version == version,
-           fmt::format("reply of piece {}, step {}, version {}", header.piece, header.step,
-                       header.version));
+           "reply of piece {}, step {}, version {}", header.piece, header.step, header.version);
     receive_payload(value);
   }
   void receive_payload(float value) {
@@ -134,7 +132,7 @@ class RawWorker {
     const auto operation = transport_.receive(server_, Channel::to_worker, bytes);
     expect_ok(transport_.wait(operation, deadline()));
     for (const float got : payload) {
-      if (got != value) expect(false, fmt::format("{} is not {}", got, value));
+      if (got != value) expect(false, "{} is not {}", got, value);
     }
   }
 
@@ -286,7 +284,7 @@ TEST_CASE("what can be answered at once comes last piece first") {
       worker.send({.kind = Kind::pull, .step = 0});
       for (std::uint32_t i = 0; i < 5; ++i) {
         const auto piece = worker.receive(Kind::reply).piece;
-        expect(piece == (priority ? 4 - i : i), fmt::format("piece {} came", piece));
+        expect(piece == (priority ? 4 - i : i), "piece {} came", piece);
         worker.receive_payload(0);
       }
       worker.bye();

@@ -70,7 +70,7 @@ inline std::vector<float> trained(const std::string& name, const Shape& shape,
       [&](World& world) {
         // The third parameter is large enough to be cut into several pieces, over 3 servers too;
         // or, where that does not matter, to be split over them.
-        auto arena = make_arena({10, 30'000, needs_norms(update) ? 350'001u : 3'500'001u, 70'000});
+        auto arena = make_arena({10, 30'000, needs_norms(update) ? 350'001u : 1'600'001u, 70'000});
         auto strategy = make_strategy(name, world, arena, update).value();
         // Lars has something to take a ratio of.
         for (std::size_t p = 0; p < arena.parameter_count(); ++p) {

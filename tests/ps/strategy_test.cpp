@@ -34,7 +34,7 @@ using test::trained;
 void expect_all(const Arena& arena, float value) {
   for (std::size_t p = 0; p < arena.parameter_count(); ++p) {
     for (const float v : arena.parameter_span<float>(p)) {
-      if (v != value) expect(false, fmt::format("{} where {} is due", v, value));
+      if (v != value) expect(false, "{} where {} is due", v, value);
     }
   }
 }
@@ -203,7 +203,7 @@ TEST_CASE("the staleness bound holds at every pull, and the slack is used") {
               pushing[static_cast<std::size_t>(world.rank())] = i + 1;
               step(*strategy, arena);
               for (const auto& other : pushing) {
-                expect(other + bound >= i + 1, fmt::format("pulled step {} too early", i + 1));
+                expect(other + bound >= i + 1, "pulled step {} too early", i + 1);
               }
               if (world.rank() == 0 && i + 1 == bound) ahead = true;
             }
@@ -286,7 +286,7 @@ TEST_CASE("options that contradict each other are refused when the strategy is m
         auto arena = small_arena();
         const auto made = make_strategy("sync-ps", world, arena, Sgd{});
         expect(made.status().code() == ErrorCode::invalid_argument, "code");
-        expect(made.status().message().find("sync-ps -> 2 backup workers of 2") == 0,
+        expect(made.status().message().find("sync-ps -> 2 backup workers of 2") == 0, "{}",
                made.status().message());
       },
       options));
@@ -320,8 +320,8 @@ TEST_CASE("the report counts every byte and all of the waiting") {
           const auto report = step(*strategy, arena);
           expect(report.step == i, "step");
           // One piece with its gaps (1008 elements), its header, and the header of the pull.
-          expect(report.bytes_sent == Bytes(1008 * 4 + 48 + 48),
-                 fmt::format("{} bytes", report.bytes_sent.value));
+          expect(report.bytes_sent == Bytes(1008 * 4 + 48 + 48), "{} bytes",
+                 report.bytes_sent.value);
           expect(report.communication_exposed > Duration(0), "exposed");
           expect(report.communication_busy > Duration(0), "busy");
           expect(report.update == Duration(0), "the server updates");
@@ -356,7 +356,7 @@ TEST_CASE("servers that do not fit are refused") {
         const auto made = make_strategy("async-ps", world, arena, Sgd{});
         expect(made.status().code() == ErrorCode::invalid_argument, "code");
         expect(made.status().message().find("async-ps -> 3 servers do not fit into 2 ranks") == 0,
-               made.status().message());
+               "{}", made.status().message());
       },
       options_for({2, 3})));
 }

@@ -49,7 +49,7 @@ class RawServer {
     HeaderBytes bytes;
     expect_ok(transport_.wait(transport_.receive(0, Channel::to_server, bytes), deadline()));
     const auto header = decode(bytes, expected_).value();
-    expect(header.kind == kind, fmt::format("a {} came", name_of(header.kind)));
+    expect(header.kind == kind, "a {} came", name_of(header.kind));
     return header;
   }
   std::vector<float> receive_payload() {
@@ -118,11 +118,11 @@ void run(const std::function<void(Bench&)>& worker, const std::function<void(Raw
 
 void expect_failure(const Status& status, ErrorCode code,
                     std::initializer_list<std::string_view> words) {
-  expect(status.code() == code,
-         fmt::format("{}: {}, not {}", status.message(), name_of(status.code()), name_of(code)));
+  expect(status.code() == code, "{}: {}, not {}", status.message(), name_of(status.code()),
+         name_of(code));
   for (const auto word : words) {
-    expect(status.message().find(word) != std::string::npos,
-           fmt::format("'{}' does not say '{}'", status.message(), word));
+    expect(status.message().find(word) != std::string::npos, "'{}' does not say '{}'",
+           status.message(), word);
   }
 }
 

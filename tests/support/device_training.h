@@ -107,7 +107,7 @@ inline std::vector<float> train(World& world, const Update& update, FakeDevice* 
     expect_ok(report.status());
     expect(report->step == step, "StepReport::step");
     if (device != nullptr) {
-      expect(report->algorithm.starts_with(algorithm), std::string(report->algorithm));
+      expect(report->algorithm.starts_with(algorithm), "{}", report->algorithm);
     }
     if (step % 2 == 1) continue;  // the next step follows without a wait
     const auto now = replica.parameters();

@@ -50,11 +50,7 @@ std::vector<std::unique_ptr<Transport>> make_tcp_group(int ranks) {
 
 }  // namespace
 
-void expect(bool condition, const std::string& what) {
-  if (!condition) throw std::runtime_error(what);
-}
-
-void expect_ok(const Status& status) { expect(status.ok(), status.message()); }
+void expect_ok(const Status& status) { expect(status.ok(), "{}", status.message()); }
 
 std::vector<std::unique_ptr<Transport>> make_group(const std::string& transport, int ranks) {
   if (transport == "shm") return make_shm_group(ranks);

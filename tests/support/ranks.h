@@ -2,9 +2,13 @@
 // N ranks as threads of one test.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <functional>
 #include <memory>
+#include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "libdist/options.h"
@@ -32,8 +36,12 @@ void run_ranks(const std::string& transport, int ranks, const std::function<void
 void run_transports(const std::string& transport, int ranks,
                     const std::function<void(Transport&)>& body);
 
-/// Throws std::runtime_error with `what` unless `condition`; safe in any thread.
-void expect(bool condition, const std::string& what);
+/// Throws std::runtime_error with the text, which is only then formatted, unless `condition`; safe
+/// in any thread.
+template <typename... Args>
+void expect(bool condition, fmt::format_string<Args...> what, Args&&... args) {
+  if (!condition) throw std::runtime_error(fmt::format(what, std::forward<Args>(args)...));
+}
 
 /// Throws with the status's story unless ok.
 void expect_ok(const Status& status);

@@ -7,6 +7,7 @@
 #include "tests/libdist/checkpoint/example.h"
 #include "tests/support/catch.h"
 #include "tests/support/scratch.h"
+#include "tests/support/threads.h"
 
 namespace {
 
@@ -91,17 +92,13 @@ TEST_CASE("a rank that cannot write says why, and rank 0 does not wait for it") 
 }
 
 TEST_CASE("a writer that goes gives up what waits and leaves no thread") {
-  const auto threads = [] {
-    const auto tasks = std::filesystem::directory_iterator("/proc/self/task");
-    return std::distance(std::filesystem::begin(tasks), std::filesystem::end(tasks));
-  };
-  const auto before = threads();
+  const auto before = test::count_threads();
   {
     Job job;
-    CHECK(threads() == before + 2);
+    CHECK(test::count_threads() == before + 2);
     job.ranks[0]->commit({1, 2, {}, {}});
   }
-  CHECK(threads() == before);
+  CHECK(test::count_threads() == before);
 }
 
 }  // namespace

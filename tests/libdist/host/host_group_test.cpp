@@ -123,9 +123,10 @@ TEST_CASE("a member that leaves is named, unless it had come to the round") {
     }
     expect_ok(group->meet_again("first"));
     const auto why = group->meet_again("bucket 3");
-    expect(why.code() == ErrorCode::peer_lost, why.message());
-    expect(why.message().starts_with("bucket 3: rank 0 waits for rank 1 (pid "), why.message());
-    expect(why.message().ends_with("has left"), why.message());
+    expect(why.code() == ErrorCode::peer_lost, "{}", why.message());
+    expect(why.message().starts_with("bucket 3: rank 0 waits for rank 1 (pid "), "{}",
+           why.message());
+    expect(why.message().ends_with("has left"), "{}", why.message());
   });
 }
 
@@ -139,9 +140,9 @@ TEST_CASE("a member that does not come in time is named, and other failures end 
     const auto second = HostGroup::meet(options).value();
     if (me == 0) {
       const auto late = group->meet_again("bucket 3");
-      expect(late.code() == ErrorCode::timed_out, late.message());
-      expect(late.message().find("waited") != std::string::npos, late.message());
-      expect(late.message().find("for rank 1") != std::string::npos, late.message());
+      expect(late.code() == ErrorCode::timed_out, "{}", late.message());
+      expect(late.message().find("waited") != std::string::npos, "{}", late.message());
+      expect(late.message().find("for rank 1") != std::string::npos, "{}", late.message());
       expect(second->meet_again("bucket 4").code() == ErrorCode::resource, "the failure");
     }
     given_up.arrive_and_wait();
@@ -155,7 +156,7 @@ TEST_CASE("where one member's memory cannot be reached, all refuse and name it")
     const auto mine = Mapping::map_shareable(Bytes(me == 1 ? 8 : 16)).value();
     const auto why = group->attach(mine).status();
     expect(!why.ok(), "different sizes");
-    expect(why.message().find("rank") != std::string::npos, why.message());
+    expect(why.message().find("rank") != std::string::npos, "{}", why.message());
   });
 }
 
@@ -184,11 +185,11 @@ TEST_CASE("a killed process is noticed and named", "[processes]") {
     expect_ok(group->meet_again("first"));
     if (me == 2) test::kill_this_process();
     const auto why = group->meet_again("second");
-    expect(why.code() == ErrorCode::peer_lost, why.message());
+    expect(why.code() == ErrorCode::peer_lost, "{}", why.message());
     expect(why.message().find("waits for rank 2") != std::string::npos ||
                why.message().find("has left") != std::string::npos,
-           why.message());
-    expect(why.message().find("second") == 0, why.message());
+           "{}", why.message());
+    expect(why.message().find("second") == 0, "{}", why.message());
   });
   CHECK(codes == std::vector<int>{0, 0, -9});
 }

@@ -226,7 +226,7 @@ TEST_CASE("ranks with other types are refused on every rank") {
     MixedNet net;
     if (world.rank() == 1) net.to(torch::kFloat32);
     const auto story = attach(net, world).status().message();
-    expect(story.find("different element types") != std::string::npos, story);
+    expect(story.find("different element types") != std::string::npos, "{}", story);
   }));
 }
 

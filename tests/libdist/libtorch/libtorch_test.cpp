@@ -103,7 +103,7 @@ TEST_CASE("the library's update, on the ranks or at the servers, equals torch's 
               expect(report.step == static_cast<std::uint64_t>(step), "the report's step");
             }
             const auto far = test::distance(expected, test::values(net));
-            expect(far < 1e-5, "differs from one process: " + std::to_string(far));
+            expect(far < 1e-5, "differs from one process: {}", far);
             expect_ok(parallel.end());
             expect(test::distance(expected, test::values(net)) < 1e-5, "end() loses parameters");
           },
@@ -142,7 +142,7 @@ TEST_CASE("an update with a schedule and clipping, at the ranks or at a server, 
             test::loss(net, (step * 2 + world.rank()) * kBatch, kBatch).backward();
           }
           const auto far = test::distance(test::values(alone), test::values(net));
-          expect(far < 1e-5, "differs from torch's: " + std::to_string(far));
+          expect(far < 1e-5, "differs from torch's: {}", far);
           expect_ok(parallel.end());
         },
         options));
@@ -169,8 +169,7 @@ TEST_CASE("async-ps trains, and a rank that only serves serves") {
           }
           expect_ok(parallel.synchronize_buffers());
           const double after = test::loss(net, 0, 12).item<double>();
-          expect(after < before - 0.03,
-                 "the loss fell from " + std::to_string(before) + " to " + std::to_string(after));
+          expect(after < before - 0.03, "the loss fell from {} to {}", before, after);
         }
         expect_ok(parallel.end());
       },

@@ -100,19 +100,19 @@ void spring(World& world, const Case& chosen, const std::string& algorithm) {
     optimizer.zero_grad();
     reference_optimizer.zero_grad();
     if (step == 2) chosen.trap(net, optimizer);
-    expect(step > 2 || parallel.repairs() == 0, what + "repaired too early");
+    expect(step > 2 || parallel.repairs() == 0, "{}repaired too early", what);
     test::loss(net, 7 * world.rank() + step, 4).backward();
     test::loss(untouched, 7 * world.rank() + step, 4).backward();
     optimizer.step();
     reference_optimizer.step();
     expect(test::distance(test::values(net), test::values(untouched)) < 1e-6,
-           what + "differs from an untouched run");
-    expect(test::equal_everywhere(world, test::values(net)), what + "replicas differ");
+           "{}differs from an untouched run", what);
+    expect(test::equal_everywhere(world, test::values(net)), "{}replicas differ", what);
   }
-  expect((parallel.repairs() > 0) != chosen.legal, what + "what was repaired");
+  expect((parallel.repairs() > 0) != chosen.legal, "{}what was repaired", what);
   const auto once = parallel.repairs();
   test::loss(net, 0, 4).backward();
-  expect(parallel.repairs() == once, what + "repaired once and for all");
+  expect(parallel.repairs() == once, "{}repaired once and for all", what);
   expect_ok(parallel.end());
   expect_ok(reference.end());
 }
@@ -250,7 +250,7 @@ TEST_CASE("another type after attach() is an error; reattach() goes on with it")
       } catch (const std::exception& error) {
         story = error.what();
       }
-      expect(story.find("another type") != std::string::npos, story);
+      expect(story.find("another type") != std::string::npos, "{}", story);
       if (world.rank() == 1) torch::nn::init::zeros_(net.left->weight);
       expect_ok(parallel.reattach());
       expect(test::equal_everywhere(world, test::values(net)), "reattach() takes rank 0's");

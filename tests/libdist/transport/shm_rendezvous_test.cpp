@@ -38,10 +38,10 @@ Options options_of(Rank rank, int ranks, pid_t tester) {
 bool exists(const std::string& path) { return std::filesystem::exists(path); }
 
 void expect_words(const Status& status, ErrorCode code, const std::vector<std::string>& words) {
-  expect(status.code() == code, "another error was expected: " + status.message());
+  expect(status.code() == code, "another error was expected: {}", status.message());
   for (const auto& word : words) {
-    expect(status.message().find(word) != std::string::npos,
-           "'" + word + "' is missing in: " + status.message());
+    expect(status.message().find(word) != std::string::npos, "'{}' is missing in: {}", word,
+           status.message());
   }
 }
 

@@ -197,34 +197,46 @@ TEST_CASE("tiny socket buffers: partial writes and reads of every size") {
   }
 }
 
-TEST_CASE("signals in the middle of writes and reads change nothing") {
-  struct sigaction action {};
-  action.sa_handler = [](int) {};  // without SA_RESTART: calls return EINTR
-  struct sigaction before {};
-  ::sigaction(SIGALRM, &action, &before);
-  const itimerval often{{0, 200}, {0, 200}};
-  ::setitimer(ITIMER_REAL, &often, nullptr);
-  {
-    OneEnd end(4096);
-    const auto message = pattern(4 << 20);
-    const auto frames = frames_of(message);
-    // The peer echoes; its own calls are interrupted as well.
-    auto peer = std::async(std::launch::async, [&] {
-      std::size_t got = 0;
-      std::vector<std::byte> buffer(frames.size());
-      while (got < frames.size()) {
-        const auto more = ::recv(end.other.number(), buffer.data() + got, buffer.size() - got, 0);
-        if (more > 0) got += static_cast<std::size_t>(more);
-        if (more == 0) break;
-      }
-      return got;
-    });
-    CHECK(end.wait(end.connection->send(message)).ok());
-    CHECK(peer.get() == frames.size());
+// Signals every 200 us, without SA_RESTART: calls return EINTR.
+class Alarms {
+ public:
+  Alarms() {
+    struct sigaction action {};
+    action.sa_handler = [](int) {};
+    ::sigaction(SIGALRM, &action, &before_);
+    const itimerval often{{0, 200}, {0, 200}};
+    ::setitimer(ITIMER_REAL, &often, nullptr);
   }
-  const itimerval never{};
-  ::setitimer(ITIMER_REAL, &never, nullptr);
-  ::sigaction(SIGALRM, &before, nullptr);
+  ~Alarms() {
+    const itimerval never{};
+    ::setitimer(ITIMER_REAL, &never, nullptr);
+    ::sigaction(SIGALRM, &before_, nullptr);
+  }
+  Alarms(const Alarms&) = delete;
+  Alarms& operator=(const Alarms&) = delete;
+
+ private:
+  struct sigaction before_ {};
+};
+
+TEST_CASE("signals in the middle of writes and reads change nothing") {
+  OneEnd end(4096);  // made in peace: the plain sockets are no match for signals
+  const Alarms alarms;
+  const auto message = pattern(4 << 20);
+  const auto frames = frames_of(message);
+  // The peer's own calls are interrupted as well.
+  auto peer = std::async(std::launch::async, [&] {
+    std::size_t got = 0;
+    std::vector<std::byte> buffer(frames.size());
+    while (got < frames.size()) {
+      const auto more = ::recv(end.other.number(), buffer.data() + got, buffer.size() - got, 0);
+      if (more > 0) got += static_cast<std::size_t>(more);
+      if (more == 0) break;
+    }
+    return got;
+  });
+  CHECK(end.wait(end.connection->send(message)).ok());
+  CHECK(peer.get() == frames.size());
 }
 
 TEST_CASE("a sender is held back until its message is wanted") {
