@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "allreduce/contributors.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 
 #include "allreduce/doubling_plan.h"
@@ -20,8 +18,7 @@ void fill_with_minus_zero(std::span<std::byte> memory) {
 
 Contributors::~Contributors() {
   if (!counting_ || ticket_.finished()) return;
-  context_.progress.cancel(Status::cancelled(
-      fmt::format("ring: rank {} gave up a step before finish_step()", context_.options.rank)));
+  give_up_step(context_);
 }
 
 void Contributors::count(AllReduceOptions options, std::vector<Ticket> after) {

@@ -44,6 +44,11 @@ void add_squares(const ExchangeContext& context, Range range, std::span<double> 
                               squares);
 }
 
+void give_up_step(const ExchangeContext& context) {
+  context.progress.cancel(Status::cancelled(
+      fmt::format("ring: rank {} gave up a step before finish_step()", context.options.rank)));
+}
+
 StepTasks::StepTasks(const ExchangeContext& context)
     : context_(context), bytes_sent_(context.progress.counters().sent) {
   std::vector<Rank> others;
@@ -58,8 +63,7 @@ StepTasks::~StepTasks() {
                   [](const Entry& entry) { return entry.ticket.finished(); })) {
     return;
   }
-  context_.progress.cancel(Status::cancelled(
-      fmt::format("ring: rank {} gave up a step before finish_step()", context_.options.rank)));
+  give_up_step(context_);
 }
 
 void StepTasks::submit(std::unique_ptr<Task> task, Bytes bytes, std::vector<Ticket> preparation) {

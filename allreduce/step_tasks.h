@@ -41,9 +41,13 @@ void update_from_sums(const ExchangeContext& context, Range range, StepReport* r
 /// Updater::add_squares() over a range of such sums.
 void add_squares(const ExchangeContext& context, Range range, std::span<double> squares);
 
+/// Cancels all that this rank's transport does, since it leaves a step half-way: the others hear of
+/// it, and nothing touches the arena any more.
+void give_up_step(const ExchangeContext& context);
+
 /// The tasks of a step, one after the other, and after those of the world's other strategies and
 /// groups, since they share a channel. Destroyed half-way it gives
-/// the step up: the others hear of it, and nothing touches the arena any more.
+/// the step up.
 class StepTasks {
  public:
   /// `context` is copied; what it refers to outlives this.
