@@ -2,8 +2,6 @@
 // Ranks of one host in each other's arenas on fake GPUs, against the ring on the host, to the bit.
 #include "allreduce/device_sweep_exchange.h"
 
-#include <algorithm>
-#include <atomic>
 #include <mutex>
 #include <string>
 #include <vector>
@@ -23,6 +21,7 @@ using test::expect_ok;
 using test::FakeDevice;
 using test::Replica;
 using test::train;
+using test::train_uneven;
 
 Options sweeping() {
   Options options;
@@ -68,43 +67,16 @@ TEST_CASE("every step has the bits of the ring on the host") {
   }
 }
 
-// Rank r has r + 1 batches of gradients 6 r.
-void train_uneven(World& world, bool program_updates) {
-  FakeDevice device(gpu_of(world));
-  const Replica replica(&device);
-  const Update rule = program_updates ? Update(MeanGradient{}) : Update(Sgd{.learning_rate = 1});
-  const auto strategy = by_name("ring")(world, *replica.arena, rule);
-  expect_ok(strategy->begin());
-  const auto update = [&] {
-    const auto weights = replica.arena->parameter_span<float>(1);
-    const auto gradients = replica.arena->gradient_span<float>(1);
-    replica.work([=] {
-      for (std::size_t i = 0; i < weights.size(); ++i) weights[i] -= gradients[i];
-    });
-  };
-  for (int step = 0; step <= world.rank(); ++step) {
-    for (std::size_t p = 0; p < replica.arena->parameter_count(); ++p) {
-      const auto gradients = replica.arena->gradient_span<float>(p);
-      replica.work([=, rank = world.rank()] {
-        std::fill(gradients.begin(), gradients.end(), static_cast<float>(6 * rank));
-      });
-      strategy->ready(p);
-    }
-    expect_ok(strategy->finish_step().status());
-    if (program_updates) update();
-  }
-  expect_ok(strategy->join(update));
-  expect_ok(strategy->end());
-  replica.wait();
-  // Means over ranks 0..2, 1..2 and 2 alone: 6, 9 and 12.
-  for (const float w : replica.arena->parameter_span<float>(1)) expect(w == -27, "joined replicas");
-}
-
 TEST_CASE("uneven data: with the library's update and with the program's") {
   for (const bool program_updates : {false, true}) {
     INFO(program_updates);
     REQUIRE_NOTHROW(test::run_ranks(
-        "shm", 3, [&](World& world) { train_uneven(world, program_updates); }, sweeping()));
+        "shm", 3,
+        [&](World& world) {
+          FakeDevice device(gpu_of(world));
+          train_uneven(world, device, by_name("ring"), program_updates);
+        },
+        sweeping()));
   }
 }
 

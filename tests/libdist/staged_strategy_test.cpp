@@ -31,6 +31,7 @@ using test::FakeDevice;
 using test::MakeStrategy;
 using test::Replica;
 using test::train;
+using test::train_uneven;
 
 struct Case {
   std::string name;
@@ -110,50 +111,16 @@ TEST_CASE("over tcp too") {
   }
 }
 
-// Rank r has r + 1 batches; the program's own update runs on its stream.
-void train_uneven(World& world, bool program_updates, bool one_by_one) {
-  FakeDevice device({.most_delay = std::chrono::microseconds(200)});
-  const Replica replica(&device);
-  const Update rule = program_updates ? Update(MeanGradient{}) : Update(Sgd{.learning_rate = 1});
-  const auto strategy = staged("ring")(world, *replica.arena, rule);
-  expect_ok(strategy->begin());
-  const auto update = [&] {
-    const auto weights = replica.arena->parameter_span<float>(1);
-    const auto gradients = replica.arena->gradient_span<float>(1);
-    replica.work([=] {
-      for (std::size_t i = 0; i < weights.size(); ++i) weights[i] -= gradients[i];
-    });
-  };
-  for (int step = 0; step <= world.rank(); ++step) {
-    for (std::size_t p = 0; p < replica.arena->parameter_count(); ++p) {
-      const auto gradients = replica.arena->gradient_span<float>(p);
-      replica.work([=, rank = world.rank()] {
-        std::fill(gradients.begin(), gradients.end(), static_cast<float>(6 * rank));
-      });
-      strategy->ready(p);
-    }
-    expect_ok(strategy->finish_step().status());
-    if (program_updates) update();
-  }
-  if (!one_by_one) expect_ok(strategy->join(update));
-  while (one_by_one) {
-    const auto others = strategy->stand_by();
-    expect_ok(others.status());
-    if (!*others) break;
-    if (program_updates) update();
-  }
-  expect_ok(strategy->end());
-  replica.wait();
-  // Means over ranks 0..2, 1..2 and 2 alone: 6, 9 and 12.
-  for (const float w : replica.arena->parameter_span<float>(1)) expect(w == -27, "joined replicas");
-}
-
 TEST_CASE("uneven data: with the library's update and with the program's") {
   for (const bool program_updates : {false, true}) {
     for (const bool one_by_one : {false, true}) {
       INFO(program_updates << one_by_one);
       REQUIRE_NOTHROW(test::run_ranks(
-          "shm", 3, [&](World& world) { train_uneven(world, program_updates, one_by_one); },
+          "shm", 3,
+          [&](World& world) {
+            FakeDevice device({.most_delay = std::chrono::microseconds(200)});
+            train_uneven(world, device, staged("ring"), program_updates, one_by_one);
+          },
           options_of({"ring", "ring"})));
     }
   }

@@ -3,6 +3,7 @@
 // what a strategy makes of both must be the same to the bit.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <functional>
 #include <memory>
@@ -119,6 +120,45 @@ inline std::vector<float> train(World& world, const Update& update, FakeDevice* 
   const auto last = replica.parameters();
   all.insert(all.end(), last.begin(), last.end());
   return all;
+}
+
+// Three ranks, of which rank r has r + 1 batches of gradients 6 r. The update is the program's own,
+// on its stream, or the library's. Who has no more data joins the others, at once or step by step.
+inline void train_uneven(World& world, FakeDevice& device, const MakeStrategy& make,
+                         bool program_updates, bool one_by_one = false) {
+  const Replica replica(&device);
+  const Update rule = program_updates ? Update(MeanGradient{}) : Update(Sgd{.learning_rate = 1});
+  const auto strategy = make(world, *replica.arena, rule);
+  expect_ok(strategy->begin());
+  const auto update = [&] {
+    const auto weights = replica.arena->parameter_span<float>(1);
+    const auto gradients = replica.arena->gradient_span<float>(1);
+    replica.work([=] {
+      for (std::size_t i = 0; i < weights.size(); ++i) weights[i] -= gradients[i];
+    });
+  };
+  for (int step = 0; step <= world.rank(); ++step) {
+    for (std::size_t p = 0; p < replica.arena->parameter_count(); ++p) {
+      const auto gradients = replica.arena->gradient_span<float>(p);
+      replica.work([=, rank = world.rank()] {
+        std::fill(gradients.begin(), gradients.end(), static_cast<float>(6 * rank));
+      });
+      strategy->ready(p);
+    }
+    expect_ok(strategy->finish_step().status());
+    if (program_updates) update();
+  }
+  if (!one_by_one) expect_ok(strategy->join(update));
+  while (one_by_one) {
+    const auto others = strategy->stand_by();
+    expect_ok(others.status());
+    if (!*others) break;
+    if (program_updates) update();
+  }
+  expect_ok(strategy->end());
+  replica.wait();
+  // Means over ranks 0..2, 1..2 and 2 alone: 6, 9 and 12.
+  for (const float w : replica.arena->parameter_span<float>(1)) expect(w == -27, "joined replicas");
 }
 
 }  // namespace dist::test
