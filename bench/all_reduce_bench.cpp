@@ -95,8 +95,7 @@ class Run {
     if (const int signal = interrupts_.pending(); signal != 0) return 128 + signal;
     if (failed_) return kFailed;
     if (options_.plots.empty()) return 0;
-    const dist::Status status =
-        write_bandwidth_plots(measurements_, std::filesystem::absolute(options_.plots).string());
+    const auto status = write_bandwidth_plots(measurements_, options_.plots);
     if (status.ok()) return 0;
     fmt::print(stderr, "all_reduce_bench: no plots: {}\n", status.message());
     return kPlotsMissing;

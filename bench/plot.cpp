@@ -20,7 +20,7 @@ constexpr const char* kFont = "DejaVu Sans,11";
 }  // namespace
 
 Status write_plot_file(const std::string& directory, const PlotFile& plot) {
-  const std::string path = directory + "/" + plot.name;
+  const std::string path = std::filesystem::path(directory) / plot.name;
   std::ofstream file(path, std::ios::trunc);
   file << plot.text;
   file.flush();
@@ -28,9 +28,11 @@ Status write_plot_file(const std::string& directory, const PlotFile& plot) {
   return Status::resource(fmt::format("cannot write {}: {}", path, std::strerror(errno)));
 }
 
-// The script is named relative to the data, so that it can be run again by hand in its folder.
+// A script names its data relative to its own folder, so that it can be run again by hand there.
 Status draw_page(const std::string& directory, const PlotFile& page, int width, int height) {
   const std::string stem = page.name.substr(0, page.name.rfind('.'));
+  // Absolute: gnuplot goes there before it reads the script.
+  const std::string folder = std::filesystem::current_path() / directory;
   const std::vector<std::pair<std::string, std::string>> forms = {
       {"png", fmt::format("set terminal pngcairo size {},{} font '{}' linewidth 1.2", width, height,
                           kFont)},
@@ -38,9 +40,9 @@ Status draw_page(const std::string& directory, const PlotFile& page, int width, 
                           height, kFont)}};
   for (const auto& [suffix, terminal] : forms) {
     const std::string commands =
-        fmt::format("cd '{}'; {}; set output '{}.{}'", directory, terminal, stem, suffix);
-    const std::string log = fmt::format("{}/{}-gnuplot.log", directory, stem);
-    const auto result = run_process({"gnuplot", "-e", commands, directory + "/" + page.name}, log,
+        fmt::format("cd '{}'; {}; set output '{}.{}'", folder, terminal, stem, suffix);
+    const std::string log = fmt::format("{}/{}-gnuplot.log", folder, stem);
+    const auto result = run_process({"gnuplot", "-e", commands, folder + "/" + page.name}, log,
                                     kDrawTimeout, nullptr);
     if (result.exit_code == 127) {
       return Status::unavailable(
@@ -48,7 +50,7 @@ Status draw_page(const std::string& directory, const PlotFile& page, int width, 
     }
     if (result.exit_code != 0) {
       return Status::resource(fmt::format("gnuplot failed with exit code {} on {}/{}: {}",
-                                          result.exit_code, directory, page.name,
+                                          result.exit_code, folder, page.name,
                                           tail_of(log, 5, "")));
     }
     std::filesystem::remove(log);

@@ -252,8 +252,7 @@ Status write_page(const std::string& directory, const std::vector<PlotFile>& pag
     return Status::resource(fmt::format("cannot make {}: {}", directory, error.message()));
   }
   for (const PlotFile& file : page) DIST_TRY(write_plot_file(directory, file));
-  // gnuplot is told to go there first.
-  return draw_page(std::filesystem::absolute(directory).string(), page.back(), kWidth, kHeight);
+  return draw_page(directory, page.back(), kWidth, kHeight);
 }
 
 }  // namespace dist::bench

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bench/plot.h"
 
+#include <filesystem>
 #include <sstream>
 
 #include "tests/support/catch.h"
+#include "tests/support/scratch.h"
 
 using namespace dist::bench;
 
@@ -63,4 +65,27 @@ TEST_CASE("the overview has both panels of every strategy") {
   REQUIRE(count(page.text, "ideal: S(N) = N") == 2);
   REQUIRE(count(page.text, "Ring all-reduce") == 1);
   REQUIRE(count(page.text, "Synchronous parameter server") == 1);
+}
+
+TEST_CASE("pages are drawn wherever a path leads, also from here") {
+  if (std::system("command -v gnuplot > /dev/null 2>&1") != 0) {
+    dist::test::skip("there is no gnuplot (install gnuplot-nox)");
+  }
+  const dist::test::ScratchFolder scratch;
+  const auto home = std::filesystem::current_path();
+  std::filesystem::create_directory(scratch.path("plots"));
+  const PlotFile data{"line.dat", "0 0\n1 1\n"};
+  const PlotFile page{"line.gp", "plot 'line.dat' with lines\n"};
+  std::filesystem::current_path(scratch.path());
+  const std::vector<std::string> ways = {"", ".", "plots", "plots/", scratch.path()};
+  for (const std::string& directory : ways) {
+    INFO("'" << directory << "'");
+    const auto drawn = std::filesystem::path(directory) / "line.png";
+    std::filesystem::remove(drawn);
+    REQUIRE_OK(write_plot_file(directory, data));
+    REQUIRE_OK(write_plot_file(directory, page));
+    REQUIRE_OK(draw_page(directory, page, 600, 400));
+    CHECK((std::filesystem::exists(drawn) && std::filesystem::file_size(drawn) > 1000));
+  }
+  std::filesystem::current_path(home);
 }
