@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <optional>
 
+#include "bench/main.h"
 #include "bench/provenance.h"
 #include "bench/record.h"
 #include "bench/statistics.h"
@@ -79,12 +80,7 @@ std::optional<int> parse(int argc, char** argv, BenchOptions& o) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   app.add_option("--json", o.json, "Append one JSON line a mode and size to this file");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 1;
-  }
-  return std::nullopt;
+  return dist::bench::parse_command_line(app, argc, argv);
 }
 
 // One mode's world and arena, kept from round to round.
@@ -229,14 +225,6 @@ Status run(const BenchOptions& o, int argc, char** argv) {
 
 }  // namespace
 
-int main(int argc, char** argv) try {
-  BenchOptions options;
-  if (const auto exit_code = parse(argc, argv, options)) return *exit_code;
-  const Status outcome = run(options, argc, argv);
-  if (outcome.ok()) return 0;
-  std::fprintf(stderr, "exchange_bench: error: %s\n", outcome.message().c_str());
-  return 1;
-} catch (const std::exception& error) {
-  std::fprintf(stderr, "exchange_bench: error: %s\n", error.what());
-  return 1;
+int main(int argc, char** argv) {
+  return dist::bench::run_program("exchange_bench", argc, argv, parse, run);
 }

@@ -11,8 +11,10 @@
 #include <array>
 #include <cstdio>
 #include <filesystem>
+#include <optional>
 
 #include "bench/libtorch/contestant.h"
+#include "bench/main.h"
 #include "bench/provenance.h"
 #include "bench/record.h"
 #include "bench/statistics.h"
@@ -168,6 +170,21 @@ Status report(const BenchOptions& o, const World& world,
   return {};
 }
 
+std::optional<int> parse(int argc, char** argv, BenchOptions& o) {
+  CLI::App app(
+      "Step times of LibTorch training: distrun -n 2 -- libtorch_bench; options of the "
+      "library are --dist-NAME=VALUE or DIST_NAME");
+  app.allow_extras();
+  app.add_option("--model", o.model, "resnet18 (batch 16 at 64x64) or vgg16-gradient")
+      ->check(CLI::IsMember({"resnet18", "vgg16-gradient"}))
+      ->capture_default_str();
+  app.add_option("--rounds", o.rounds, "steps of each contestant")
+      ->check(CLI::Range(1, 100000))
+      ->capture_default_str();
+  app.add_option("--json", o.json, "file that one record a contestant is appended to");
+  return bench::parse_command_line(app, argc, argv);
+}
+
 Status run(const BenchOptions& o, int argc, char** argv) {
   const auto provenance = bench::provenance(bench::command_line(argc, argv));
   torch::set_num_threads(1);
@@ -199,25 +216,6 @@ Status run(const BenchOptions& o, int argc, char** argv) {
 
 }  // namespace
 
-int main(int argc, char** argv) try {
-  BenchOptions options;
-  CLI::App app(
-      "Step times of LibTorch training: distrun -n 2 -- libtorch_bench; options of the "
-      "library are --dist-NAME=VALUE or DIST_NAME");
-  app.allow_extras();
-  app.add_option("--model", options.model, "resnet18 (batch 16 at 64x64) or vgg16-gradient")
-      ->check(CLI::IsMember({"resnet18", "vgg16-gradient"}))
-      ->capture_default_str();
-  app.add_option("--rounds", options.rounds, "steps of each contestant")
-      ->check(CLI::Range(1, 100000))
-      ->capture_default_str();
-  app.add_option("--json", options.json, "file that one record a contestant is appended to");
-  CLI11_PARSE(app, argc, argv);
-  const Status outcome = run(options, argc, argv);
-  if (outcome.ok()) return 0;
-  std::fprintf(stderr, "libtorch_bench: error: %s\n", outcome.message().c_str());
-  return 1;
-} catch (const std::exception& error) {
-  std::fprintf(stderr, "libtorch_bench: error: %s\n", error.what());
-  return 1;
+int main(int argc, char** argv) {
+  return bench::run_program("libtorch_bench", argc, argv, parse, run);
 }

@@ -6,6 +6,8 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 
+#include "bench/main.h"
+
 namespace dist::bench {
 namespace {
 
@@ -71,12 +73,7 @@ std::optional<int> parse_options(int argc, const char* const* argv, SweepOptions
   add_sweep(app, options);
   add_trainer(app, options);
   add_launch(app, options);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 1;
-  }
-  return std::nullopt;
+  return parse_command_line(app, argc, argv);
 }
 
 Status validate(const SweepOptions& o) {

@@ -12,6 +12,7 @@
 #include <optional>
 #include <thread>
 
+#include "bench/main.h"
 #include "bench/provenance.h"
 #include "bench/ps/ideal.h"
 #include "bench/ps/limit.h"
@@ -147,12 +148,7 @@ std::optional<int> parse(int argc, char** argv, BenchOptions& o) {
   app.add_flag("--slow-step", o.delays.slow_step,
                "Every worker sleeps 5 times longer in one step of ten");
   app.add_option("--json", o.json, "Append one JSON line a policy and size to this file");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 1;
-  }
-  return std::nullopt;
+  return dist::bench::parse_command_line(app, argc, argv);
 }
 
 // A policy's steps/s.
@@ -291,14 +287,6 @@ Status run(const BenchOptions& o, int argc, char** argv) {
 
 }  // namespace
 
-int main(int argc, char** argv) try {
-  BenchOptions options;
-  if (const auto exit_code = parse(argc, argv, options)) return *exit_code;
-  const Status outcome = run(options, argc, argv);
-  if (outcome.ok()) return 0;
-  std::fprintf(stderr, "ps_bench: error: %s\n", outcome.message().c_str());
-  return 1;
-} catch (const std::exception& error) {
-  std::fprintf(stderr, "ps_bench: error: %s\n", error.what());
-  return 1;
+int main(int argc, char** argv) {
+  return dist::bench::run_program("ps_bench", argc, argv, parse, run);
 }

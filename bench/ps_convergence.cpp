@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <optional>
 
+#include "bench/main.h"
 #include "bench/provenance.h"
 #include "bench/ps/report_card.h"
 #include "bench/ps/schooling.h"
@@ -80,12 +81,7 @@ std::optional<int> parse(int argc, char** argv, BenchOptions& o) {
   app.add_option("--json", o.json, "Append records to this file");
   app.add_option("--plots", o.plots, "Draw curves into this folder");
   app.add_option("--name", o.name, "Of the page")->capture_default_str();
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 1;
-  }
-  return std::nullopt;
+  return parse_command_line(app, argc, argv);
 }
 
 // What the time axis is worth.
@@ -180,14 +176,4 @@ Status run(const BenchOptions& o, int argc, char** argv) {
 
 }  // namespace
 
-int main(int argc, char** argv) try {
-  BenchOptions options;
-  if (const auto exit_code = parse(argc, argv, options)) return *exit_code;
-  const Status outcome = run(options, argc, argv);
-  if (outcome.ok()) return 0;
-  std::fprintf(stderr, "ps_convergence: error: %s\n", outcome.message().c_str());
-  return 1;
-} catch (const std::exception& error) {
-  std::fprintf(stderr, "ps_convergence: error: %s\n", error.what());
-  return 1;
-}
+int main(int argc, char** argv) { return run_program("ps_convergence", argc, argv, parse, run); }

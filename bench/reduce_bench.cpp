@@ -12,6 +12,7 @@
 #include <numeric>
 #include <optional>
 
+#include "bench/main.h"
 #include "bench/provenance.h"
 #include "bench/record.h"
 #include "libdist/memory/mapping.h"
@@ -97,11 +98,7 @@ std::optional<int> parse(int argc, char** argv, BenchOptions& o) {
   app.add_option("--turn-ms", o.turn_ms, "Milliseconds of a turn, at least one call")
       ->check(CLI::Range(0.0, 60000.0));
   app.add_option("--json", o.json, "Append one JSON record a row and path to this file");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 1;
-  }
+  if (const auto code = dist::bench::parse_command_line(app, argc, argv)) return code;
   if (o.fused && *std::max_element(o.sources.begin(), o.sources.end()) > dist::kMostSummands) {
     fmt::print(stderr, "reduce_bench: error: --fused takes at most {} sources\n",
                dist::kMostSummands);

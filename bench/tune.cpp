@@ -9,6 +9,7 @@
 #include <fstream>
 #include <optional>
 
+#include "bench/main.h"
 #include "bench/provenance.h"
 #include "bench/record.h"
 #include "bench/tune/fit.h"
@@ -66,11 +67,7 @@ std::optional<int> parse(int argc, char** argv, TuneOptions& o) {
       ->check(CLI::Range(0.0, 60000.0));
   app.add_option("--out", o.out, "File for the table; default: the terminal");
   app.add_option("--json", o.json, "Append one JSON record a timing and one for the fit");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 1;
-  }
+  if (const auto code = dist::bench::parse_command_line(app, argc, argv)) return code;
   for (const std::string& extra : app.remaining()) {
     if (extra.starts_with("--dist-")) continue;
     std::fprintf(stderr, "tune: '%s' is not understood; see --help\n", extra.c_str());
@@ -201,10 +198,5 @@ dist::Status tune(const TuneOptions& options, int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  TuneOptions options;
-  if (const auto code = parse(argc, argv, options)) return *code;
-  const auto outcome = tune(options, argc, argv);
-  if (outcome.ok()) return 0;
-  std::fprintf(stderr, "tune: %s\n", outcome.message().c_str());
-  return 1;
+  return dist::bench::run_program("tune", argc, argv, parse, tune);
 }

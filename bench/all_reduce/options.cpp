@@ -8,6 +8,8 @@
 #include <charconv>
 #include <limits>
 
+#include "bench/main.h"
+
 namespace dist::bench {
 namespace {
 
@@ -120,12 +122,7 @@ std::optional<int> parse_all_reduce_options(int argc, const char* const* argv,
   app.option_defaults()->always_capture_default();
   add_subjects(app, options);
   add_method(app, options);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 1;
-  }
-  return std::nullopt;
+  return parse_command_line(app, argc, argv);
 }
 
 Status validate(AllReduceBenchOptions& options) {

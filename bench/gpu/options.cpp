@@ -9,6 +9,7 @@
 #include <filesystem>
 
 #include "bench/gpu/plan.h"
+#include "bench/main.h"
 
 namespace dist::bench::gpu {
 namespace {
@@ -66,12 +67,7 @@ std::optional<int> parse_options(int argc, const char* const* argv, CheckOptions
       ->check(CLI::Range(0.0, 1e6));
   app.add_option("--assume-device", o.assume_device,
                  "Do not look for a GPU, take one of this name for granted (to try this program)");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 1;
-  }
-  return std::nullopt;
+  return parse_command_line(app, argc, argv);
 }
 
 Result<Tools> find_tools(const CheckOptions& options, const std::string& own_directory) {
