@@ -114,9 +114,9 @@ Status HostArena::sum_squares(std::span<double> squares) {
 }
 
 Bytes HostArena::memory_saved(const Updater& updater) const {
-  const auto share_of_others = [&](std::uint64_t bytes) { return bytes - bytes / members(); };
-  return Bytes(share_of_others(arena_.parameter_memory().bytes().size()) +
-               share_of_others(updater.state_bytes().value));
+  const Bytes parameters(arena_.parameter_memory().bytes().size());
+  return saved_by_sharing(parameters, group_->members()) +
+         saved_by_sharing(updater.state_bytes(), group_->members());
 }
 
 Bytes HostArena::gradients_read_by_others(const std::vector<Bucket>& buckets) const {

@@ -85,9 +85,8 @@ class TransportExchange final : public Exchange {
     settled_.assign(settled_.size(), false);
     squares_.clear();
     if (sharded()) {
-      const auto state = context_.updater.state_bytes().value;
       report->memory_saved =
-          Bytes(state - state / static_cast<std::uint64_t>(context_.options.ranks));
+          saved_by_sharing(context_.updater.state_bytes(), context_.options.ranks);
     }
     return {};
   }

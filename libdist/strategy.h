@@ -41,6 +41,12 @@ struct StepReport {
   std::uint64_t staleness = 0;  ///< async: versions applied between this worker's pull and its push
 };
 
+/// What a rank does without, on average, since `ranks` of them keep `whole` once together and not
+/// each for itself.
+constexpr Bytes saved_by_sharing(Bytes whole, int ranks) {
+  return whole - Bytes(whole.value / static_cast<std::uint64_t>(ranks));
+}
+
 /// What the parameter server(s) of this rank did with what workers pushed. A contribution is one
 /// worker's gradient of one piece of the parameters in one step.
 struct ServerReport {

@@ -364,8 +364,8 @@ class ParameterServer final : public Strategy {
                        : host_->shares_parameters() ? "in place, one copy of parameters"
                                                     : "in place";
     if (host_ && host_->shares_parameters()) {
-      const auto whole = arena_.parameter_memory().bytes().size();
-      report.memory_saved = Bytes(whole - whole / static_cast<std::size_t>(options_.ranks));
+      report.memory_saved =
+          saved_by_sharing(Bytes(arena_.parameter_memory().bytes().size()), options_.ranks);
     }
     pushes_.clear();
     pull_.reset();

@@ -110,6 +110,8 @@ TEST_CASE("ranks share one copy of the parameters from begin() to end(), and onl
         arena.elems().value / kRanks +
         (arena.elems().value % kRanks > static_cast<std::uint64_t>(world.rank()) ? 1 : 0);
     expect(report.bytes_sent == Bytes(4 * (arena.elems().value - own)), "bytes read by others");
+    const auto parameters = arena.elems().value * 4;
+    expect(report.memory_saved == Bytes(parameters - parameters / kRanks), "one copy for three");
     expect(report.communication_exposed <= report.communication_busy, "times");
     expect_ok(ring->end());
     values[0] = static_cast<float>(world.rank());

@@ -48,6 +48,7 @@ TEST_CASE("sharded: as many bytes as unsharded, said in the report") {
             const auto report = ring->finish_step().value();
             expect(report.algorithm == "ring, sharded", "{}", report.algorithm);
             expect(report.bytes_sent == Bytes(2 * (n - 1) * 480 * 4), "bytes");
+            expect(report.memory_saved == Bytes((n - 1) * 480 * 4), "the state of the others");
           }
           // Momentum 0.9 and the mean gradient ranks - 1: 1, 1.9 and 2.71 of it.
           const auto mean = static_cast<double>(ranks - 1);

@@ -331,6 +331,27 @@ TEST_CASE("the report counts every byte and all of the waiting") {
       options_for({1, 1, Placement::dedicated})));
 }
 
+TEST_CASE("in place the report counts what others read, and the memory that sharing saves") {
+  REQUIRE_NOTHROW(test::run_ranks(
+      "shm", 2,
+      [](World& world) {
+        auto arena = make_arena({1000});
+        auto strategy = make_strategy("sync-ps", world, arena, Sgd{}).value();
+        expect_ok(strategy->begin());
+        for (std::uint64_t i = 0; i < 3; ++i) {
+          const auto report = step(*strategy, arena);
+          expect(report.algorithm == "in place, one copy of parameters", "{}", report.algorithm);
+          // The server on rank 0 reads rank 1's piece (1008 elements with its gaps), which is told
+          // of by two headers.
+          expect(world.rank() == 0 || report.bytes_sent == Bytes(1008 * 4 + 48 + 48), "{} bytes",
+                 report.bytes_sent.value);
+          expect(report.memory_saved == Bytes(1008 * 4 / 2), "{} bytes", report.memory_saved.value);
+        }
+        expect_ok(strategy->end());
+      },
+      options_for({2, 1})));
+}
+
 TEST_CASE("an aliased arena's server takes no more memory than the windows") {
   // 8 GiB of parameters on two ranks, on a machine that need not have them.
   REQUIRE_NOTHROW(test::run_ranks(
