@@ -295,18 +295,18 @@ class ParameterServer final : public Strategy {
     host_ = *std::move(met);
     if (server_) server_->use_host_memory(*host_);
     if (worker_) worker_->use_host_memory();
+    for (const Piece& piece : map_->pieces) {
+      if (piece.server == roles_.server_of(rank_)) continue;
+      read_by_others_ += bytes_of(Elems(piece.range.elems()), arena_.dtype());
+    }
     return {};
   }
 
   // What others read out of this rank's arena in a step, and what its server wrote to theirs.
   Bytes bytes_in_place() {
     if (!host_) return {};
-    Elems read;
-    for (const Piece& piece : map_->pieces) {
-      if (piece.server != roles_.server_of(rank_)) read += Elems(piece.range.elems());
-    }
     const auto placed = server_ ? server_->bytes_placed() : Bytes();
-    return bytes_of(read, arena_.dtype()) + (placed - std::exchange(bytes_placed_, placed));
+    return read_by_others_ + (placed - std::exchange(bytes_placed_, placed));
   }
 
   // A job that ends before its time loses what was updated since its last checkpoint: as far as
@@ -408,6 +408,7 @@ class ParameterServer final : public Strategy {
   bool packs_ = false;                // something of what travels is compressed
   double clip_norm_ = 0;              // not 0: of this worker's gradient, before it is pushed
   std::unique_ptr<HostMemory> host_;  // before who uses it
+  Bytes read_by_others_;              // in place, out of this rank's arena in a step
   std::shared_ptr<Server> server_;
   std::shared_ptr<Worker> worker_;
   std::optional<Ticket> serving_;
