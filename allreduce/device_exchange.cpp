@@ -142,7 +142,7 @@ class DeviceExchange final : public Exchange {
   Status follow(Stream later, Stream earlier) {
     const auto mark = context_.device.record(earlier);
     DIST_TRY(mark);
-    const Status waits = context_.device.wait(later, *mark);
+    Status waits = context_.device.wait(later, *mark);
     context_.device.release_event(*mark);
     return waits;
   }
@@ -289,6 +289,7 @@ class DeviceExchange final : public Exchange {
       return {{Kind::all_gather, parameters(range(bucket)), dtype()}};
     }
     std::vector<DeviceOperation> operations;
+    operations.reserve(static_cast<std::size_t>(servers_));
     for (Rank s = 0; s < servers_; ++s) {
       operations.push_back(broadcast(parameters(device_chunk(range(bucket), servers_, s)), s));
     }

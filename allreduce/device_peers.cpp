@@ -59,7 +59,7 @@ Result<std::vector<DeviceMemory>> attach_all(Device& device, const DeviceMemory&
 }  // namespace
 
 Result<std::unique_ptr<DevicePeers>> DevicePeers::meet(const DeviceExchangeContext& context,
-                                                       std::vector<Rank> members) {
+                                                       const std::vector<Rank>& members) {
   auto group = meet_members(context.progress, context.trace, context.options, members);
   DIST_TRY(group);
   const auto sum_words = sum_among(context.progress, context.trace, context.options, members);

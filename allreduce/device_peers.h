@@ -20,7 +20,7 @@ class DevicePeers {
   /// Collective among `members`, the ranks of this host in ascending order. Errors, alike on all of
   /// them: those of HostGroup::meet(); unavailable, where one cannot reach the memory of another.
   static Result<std::unique_ptr<DevicePeers>> meet(const DeviceExchangeContext& context,
-                                                   std::vector<Rank> members);
+                                                   const std::vector<Rank>& members);
 
   HostGroup& group() { return *group_; }
   int members() const { return group_->members(); }

@@ -166,7 +166,7 @@ class DeviceStrategy final : public Strategy {
     if (*path != DevicePath::staged) {
       side_->take(*path);
       ring_->use_checkpoints(checkpoint_sink_, checkpoint_source_);
-      const Status begun = ring_->begin();
+      Status begun = ring_->begin();
       if (begun.ok()) staged_ = Status::unavailable("not chosen");
       if (begun.ok() || begun.code() != ErrorCode::unavailable || demanded()) return begun;
       log_.info(fmt::format("{}: gradients go over the host: {}", name_, begun.message()));
@@ -242,8 +242,7 @@ class DeviceStrategy final : public Strategy {
 
 Result<std::unique_ptr<DeviceSide>> make_side(std::string_view name, World& world, Arena& arena,
                                               Update update) {
-  auto updater =
-      DeviceUpdater::create(*arena.device(), std::move(update), layout_of(arena), arena.dtype());
+  auto updater = DeviceUpdater::create(*arena.device(), update, layout_of(arena), arena.dtype());
   DIST_TRY_BECAUSE(updater, name);
   return std::make_unique<DeviceSide>(name, world, arena, *std::move(updater));
 }
@@ -265,7 +264,7 @@ Result<std::unique_ptr<Strategy>> make_device_strategy(std::string_view strategy
   DeviceSide* side = nullptr;
   std::unique_ptr<Strategy> ring;
   if (only_host.ok()) {
-    auto made = make_side(strategy, world, arena, std::move(update));
+    auto made = make_side(strategy, world, arena, update);
     DIST_TRY(made);
     side = made->get();
     ring = make_ring_strategy(world, arena, *std::move(made));
@@ -276,7 +275,7 @@ Result<std::unique_ptr<Strategy>> make_device_strategy(std::string_view strategy
 
 Result<std::unique_ptr<Strategy>> make_device_local_strategy(World& world, Arena& arena,
                                                              Update update) {
-  auto side = make_side("none", world, arena, std::move(update));
+  auto side = make_side("none", world, arena, update);
   DIST_TRY(side);
   return make_ring_strategy(world, arena, *std::move(side));
 }

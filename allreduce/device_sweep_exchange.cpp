@@ -168,7 +168,7 @@ class DeviceSweep final : public Exchange {
 
   Status meet(std::string_view what, StepReport* report) {
     const auto began = Clock::now();
-    const Status met = group().meet_again(what);
+    Status met = group().meet_again(what);
     const auto ended = Clock::now();
     report->communication_exposed += ended - began;
     context_.trace.record(Activity::wait, what, began, ended);

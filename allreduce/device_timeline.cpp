@@ -78,7 +78,7 @@ Status DeviceTimeline::wait_for(Stream stream, Duration grace) {
   const auto mark = device_.record(stream);
   DIST_TRY(mark);
   const auto deadline = Clock::now() + grace;
-  const Status passed = poll([&]() -> Result<bool> {
+  Status passed = poll([&]() -> Result<bool> {
     if (Clock::now() > deadline) return Status::timed_out("the stream does not run dry");
     return device_.passed(*mark);
   });

@@ -37,7 +37,8 @@ std::function<Status(std::span<std::uint64_t>)> sum_among(Progress& progress, Tr
 }
 
 Result<std::unique_ptr<HostGroup>> meet_members(Progress& progress, Trace& trace,
-                                                const Options& options, std::vector<Rank> members) {
+                                                const Options& options,
+                                                const std::vector<Rank>& members) {
   return HostGroup::meet({.member = member_of(options, members),
                           .members = static_cast<int>(members.size()),
                           .ranks = members,
@@ -47,8 +48,8 @@ Result<std::unique_ptr<HostGroup>> meet_members(Progress& progress, Trace& trace
 }
 
 Result<std::unique_ptr<HostArena>> HostArena::meet(const ExchangeContext& context,
-                                                   std::vector<Rank> members) {
-  auto group = meet_members(context.progress, context.trace, context.options, std::move(members));
+                                                   const std::vector<Rank>& members) {
+  auto group = meet_members(context.progress, context.trace, context.options, members);
   DIST_TRY(group);
   auto gradients = (*group)->attach(context.arena.gradient_memory());
   DIST_TRY_BECAUSE(gradients, "gradients");

@@ -24,7 +24,8 @@ std::function<Status(std::span<std::uint64_t>)> sum_among(Progress& progress, Tr
 /// The flags of `members`, ranks of one host in ascending order, this one among them. Errors as
 /// HostGroup::meet().
 Result<std::unique_ptr<HostGroup>> meet_members(Progress& progress, Trace& trace,
-                                                const Options& options, std::vector<Rank> members);
+                                                const Options& options,
+                                                const std::vector<Rank>& members);
 
 /// One rank's end. After construction gradients() and own_chunk() may be called from any thread.
 class HostArena {
@@ -32,7 +33,7 @@ class HostArena {
   /// Collective among `members`, the ranks of this host in ascending order. Errors as
   /// HostGroup::meet().
   static Result<std::unique_ptr<HostArena>> meet(const ExchangeContext& context,
-                                                 std::vector<Rank> members);
+                                                 const std::vector<Rank>& members);
 
   /// The parameters become the arena's own again, with what they show now.
   ~HostArena() { static_cast<void>(arena_.parameter_memory().show_own()); }

@@ -106,7 +106,7 @@ class NcclGroup final : public DeviceGroup {
 
   Status end(const Status& why) {
     const Status refused = communicator_.abort(abort_grace());
-    const auto outcome =
+    auto outcome =
         refused.ok() ? why : Status(why.code(), why.message() + "; " + refused.message());
     progress_.cancel(outcome);
     return outcome;

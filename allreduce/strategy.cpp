@@ -195,8 +195,7 @@ Result<std::unique_ptr<Strategy>> make_strategy(World& world, Arena& arena, Upda
         "ring: shard-optimizer leaves every rank the gradient of its chunk only, but the rule "
         "mean-gradient wants all of it; switch shard-optimizer off or choose an update rule");
   }
-  auto updater =
-      Updater::create(std::move(update), layout_of(arena), arena.dtype(), arena.alias_window());
+  auto updater = Updater::create(update, layout_of(arena), arena.dtype(), arena.alias_window());
   DIST_TRY_BECAUSE(updater, "ring");
   return make_ring_strategy(world, arena,
                             std::make_unique<HostSide>(world, arena, *std::move(updater)));

@@ -126,6 +126,7 @@ class Run {
       }
     }
     std::vector<Contestant*> contestants;
+    contestants.reserve(jobs.size());
     for (const auto& job : jobs) contestants.push_back(job.get());
     hold_contest(contestants, rules(), [&](const Measurement& each) { keep(each, jobs); });
     if (isatty(STDERR_FILENO) == 1) fmt::print(stderr, "\r\x1b[K");

@@ -39,7 +39,7 @@ constexpr Duration kPause = std::chrono::microseconds(50);
 DeviceUpdater::DeviceUpdater(Device& device, Update update, const UpdateLayout& layout, DType dtype,
                              Duration timeout)
     : device_(&device),
-      update_(std::move(update)),
+      update_(update),
       timeout_(timeout),
       elems_(layout.elems),
       // To see whether all is finite, squares need no order: parts may join.
@@ -69,14 +69,15 @@ DeviceUpdater::~DeviceUpdater() {
   }
 }
 
-Result<DeviceUpdater> DeviceUpdater::create(Device& device, Update update, UpdateLayout layout,
-                                            DType dtype, Duration timeout) {
+Result<DeviceUpdater> DeviceUpdater::create(Device& device, Update update,
+                                            const UpdateLayout& layout, DType dtype,
+                                            Duration timeout) {
   if (!can_train(dtype)) {
     return Status::invalid_argument(
         fmt::format("update: parameters are f32 or f64, not {}", name_of(dtype)));
   }
   DIST_TRY(validate(update));
-  DeviceUpdater updater(device, std::move(update), layout, dtype, timeout);
+  DeviceUpdater updater(device, update, layout, dtype, timeout);
   DIST_TRY_BECAUSE(updater.allocate(), "optimizer state");
   return updater;
 }

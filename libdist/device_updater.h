@@ -22,7 +22,7 @@ namespace dist {
 class DeviceUpdater {
  public:
   /// State is zero. Errors: resource, invalid_argument of validate().
-  static Result<DeviceUpdater> create(Device& device, Update update, UpdateLayout layout,
+  static Result<DeviceUpdater> create(Device& device, Update update, const UpdateLayout& layout,
                                       DType dtype, Duration timeout = std::chrono::seconds(120));
   DeviceUpdater(DeviceUpdater&&) noexcept = default;
   DeviceUpdater& operator=(DeviceUpdater&&) noexcept;

@@ -65,16 +65,16 @@ Result<std::unique_ptr<Strategy>> make_on_arena(std::string_view name, World& wo
         "ring: an elastic world has no ring, its workers know servers only; choose sync-ps or "
         "async-ps");
   }
-  if (name == "ring") return allreduce::make_strategy(world, arena, std::move(update));
-  if (name == "sync-ps") return ps::make_strategy(ps::Mode::sync, world, arena, std::move(update));
+  if (name == "ring") return allreduce::make_strategy(world, arena, update);
+  if (name == "sync-ps") return ps::make_strategy(ps::Mode::sync, world, arena, update);
   if (name == "async-ps" && world.options().transport == "nccl") {
     return Status::invalid_argument(
         "async-ps: over NCCL every rank waits for every other; choose transport shm, tcp or mpi");
   }
   if (name == "async-ps") {
-    return ps::make_strategy(ps::Mode::async, world, arena, std::move(update));
+    return ps::make_strategy(ps::Mode::async, world, arena, update);
   }
-  if (name == "none") return make_local_strategy(world, arena, std::move(update));
+  if (name == "none") return make_local_strategy(world, arena, update);
   return Status::invalid_argument(
       fmt::format("strategy '{}' is unknown; valid: {}", name, fmt::join(strategy_names(), ", ")));
 }
@@ -102,10 +102,9 @@ Result<std::unique_ptr<Strategy>> make_strategy(std::string_view name, World& wo
         "transport nccl carries gradients that lie on a GPU, and this arena is in host memory; "
         "choose auto, shm, tcp or mpi");
   }
-  const bool updates = updates_parameters(update.rule);
-  auto made = make_on_arena(name, world, arena, std::move(update));
+  auto made = make_on_arena(name, world, arena, update);
   if (!made.ok() || !borrows(arena)) return made;
-  return make_borrowed_strategy(*std::move(made), arena, updates);
+  return make_borrowed_strategy(*std::move(made), arena, updates_parameters(update.rule));
 }
 
 Result<std::unique_ptr<Group>> make_group(World& world, std::vector<Rank> members) {

@@ -104,8 +104,7 @@ class LocalStrategy final : public Strategy {
 }  // namespace
 
 Result<std::unique_ptr<Strategy>> make_local_strategy(World& world, Arena& arena, Update update) {
-  auto updater =
-      Updater::create(std::move(update), layout_of(arena), arena.dtype(), arena.alias_window());
+  auto updater = Updater::create(update, layout_of(arena), arena.dtype(), arena.alias_window());
   DIST_TRY_BECAUSE(updater, "none");
   return std::unique_ptr<Strategy>(
       std::make_unique<LocalStrategy>(world, arena, *std::move(updater)));

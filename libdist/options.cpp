@@ -275,6 +275,7 @@ const auto kEntries = std::to_array<Entry>({
 
 std::string valid_names() {
   std::vector<std::string_view> names;
+  names.reserve(kEntries.size());
   for (const Entry& entry : kEntries) names.push_back(entry.name);
   return fmt::format("{}", fmt::join(names, ", "));
 }
@@ -468,6 +469,7 @@ std::string Options::describe() const {
 
 std::vector<OptionInfo> option_table() {
   std::vector<OptionInfo> table;
+  table.reserve(kEntries.size());
   for (const Entry& entry : kEntries) table.push_back({entry.name, entry.meaning});
   return table;
 }

@@ -84,7 +84,7 @@ Progress::~Progress() {
 
 Ticket Progress::submit(std::unique_ptr<Task> task, std::vector<Ticket> after) {
   const std::lock_guard lock(mutex_);
-  const Ticket ticket = enqueue(std::move(task), std::move(after));
+  Ticket ticket = enqueue(std::move(task), std::move(after));
   if (!submitted_.empty()) call_driver();
   return ticket;
 }

@@ -13,7 +13,8 @@ namespace {
 double factor_of(const ConstantRate&, std::uint64_t, std::uint64_t) { return 1; }
 
 double factor_of(const StepDecay& decay, std::uint64_t step, std::uint64_t) {
-  return std::pow(decay.factor, static_cast<double>(step / decay.interval_steps));
+  const auto decays = step / decay.interval_steps;
+  return std::pow(decay.factor, static_cast<double>(decays));
 }
 
 double factor_of(const CosineDecay& decay, std::uint64_t step, std::uint64_t warmup_steps) {

@@ -99,7 +99,7 @@ class StagedStrategy final : public Strategy {
 
   Result<bool> stand_by() override {
     DIST_TRY_BECAUSE(wait_for(streams_.to_device), "staged: stand_by");
-    const auto others = inner_->stand_by();
+    auto others = inner_->stand_by();
     DIST_TRY(others);
     if (*others || updates_) DIST_TRY_BECAUSE(give_back_all(), "staged: stand_by");
     return others;
@@ -140,7 +140,7 @@ class StagedStrategy final : public Strategy {
   Status order(Stream first, Stream second) {
     const auto mark = device_.record(first);
     DIST_TRY(mark);
-    const Status waits = device_.wait(second, *mark);
+    Status waits = device_.wait(second, *mark);
     device_.release_event(*mark);
     return waits;
   }

@@ -59,8 +59,9 @@ UpdateLayout layout_of(const Arena& arena) {
   return layout;
 }
 
-Updater::Updater(Update update, UpdateLayout layout, DType dtype, std::array<Mapping, 2> states)
-    : update_(std::move(update)),
+Updater::Updater(Update update, const UpdateLayout& layout, DType dtype,
+                 std::array<Mapping, 2> states)
+    : update_(update),
       elems_(layout.elems),
       // To see whether all is finite, squares need no order: parts may join.
       course_(update_, layout, update_.clip_norm > 0 || norm_scaling(update_).by_parameter),
@@ -68,12 +69,12 @@ Updater::Updater(Update update, UpdateLayout layout, DType dtype, std::array<Map
       states_(std::move(states)) {}
 
 Updater::Updater(Update update, Elems elems, DType dtype) : Updater(update, {elems}, dtype, {}) {
-  auto made = create(std::move(update), {elems}, dtype);
+  auto made = create(update, {elems}, dtype);
   DIST_ASSERT(made.ok(), "update: no memory for the optimizer's state");
   *this = *std::move(made);
 }
 
-Result<Updater> Updater::create(Update update, UpdateLayout layout, DType dtype,
+Result<Updater> Updater::create(Update update, const UpdateLayout& layout, DType dtype,
                                 Bytes alias_window) {
   if (!can_train(dtype)) {
     return Status::invalid_argument(
@@ -86,7 +87,7 @@ Result<Updater> Updater::create(Update update, UpdateLayout layout, DType dtype,
     DIST_TRY_BECAUSE(mapped, "optimizer state");
     states[k] = *std::move(mapped);
   }
-  return Updater(std::move(update), std::move(layout), dtype, std::move(states));
+  return Updater(update, layout, dtype, std::move(states));
 }
 
 Bytes Updater::state_bytes() const {

@@ -74,7 +74,7 @@ class Updater {
   /// The same with an error instead (resource, or invalid_argument of validate()), and with the
   /// state mapped onto a window of `alias_window` bytes unless that is 0, like an arena
   /// (ArenaOptions::alias_window).
-  static Result<Updater> create(Update update, UpdateLayout layout, DType dtype,
+  static Result<Updater> create(Update update, const UpdateLayout& layout, DType dtype,
                                 Bytes alias_window = {});
 
   /// Applies the update to `parameters` and the state at [first, first + n), where n is the number
@@ -118,7 +118,7 @@ class Updater {
   void set_learning_rate(double learning_rate);
 
  private:
-  Updater(Update update, UpdateLayout layout, DType dtype, std::array<Mapping, 2> states);
+  Updater(Update update, const UpdateLayout& layout, DType dtype, std::array<Mapping, 2> states);
   double total_of(const UpdateStep& step) const;
   double scale_of(const UpdateStep& step) const;
   double trust_of(const UpdateLayout::Part& part, const UpdateStep& step, double scale) const;

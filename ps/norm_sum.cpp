@@ -18,7 +18,8 @@ NormSum::NormSum(const Roles& roles, const ShardMap& map, int server) {
   }
 }
 
-void NormSum::begin(Transport& transport, std::uint64_t version, std::vector<double> squares) {
+void NormSum::begin(Transport& transport, std::uint64_t version,
+                    const std::vector<double>& squares) {
   DIST_ASSERT(!under_way(), "one sum at a time");
   own_ = {version};
   for (const double value : squares) own_.push_back(std::bit_cast<std::uint64_t>(value));

@@ -22,7 +22,7 @@ class NormSum {
 
   /// This server's squares of the step that changes `version`. Sends them to the others and asks
   /// for theirs: as many numbers of the same version.
-  void begin(Transport& transport, std::uint64_t version, std::vector<double> squares);
+  void begin(Transport& transport, std::uint64_t version, const std::vector<double>& squares);
 
   /// From begin() until advance() has given the sum.
   bool under_way() const { return !own_.empty(); }

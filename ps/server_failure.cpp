@@ -24,6 +24,7 @@ double seconds(Duration duration) { return std::chrono::duration<double>(duratio
 
 std::string Server::name_workers(const std::vector<int>& workers) const {
   std::vector<std::string> names;
+  names.reserve(workers.size());
   for (const int worker : workers) {
     names.push_back(fmt::format("{} (rank {})", worker, options_.roles.worker_rank(worker)));
   }
@@ -83,7 +84,7 @@ std::vector<int> Server::held_up_by(const Peer& peer) const {
 Status Server::overdue(Transport& transport, const std::vector<int>& missing, Duration waited,
                        const std::string& what) {
   if (missing.empty()) return {};
-  const auto why = Status::timed_out(
+  auto why = Status::timed_out(
       fmt::format("{} -> {} missing for {:.1f} s", what, name_workers(missing), seconds(waited)));
   for (const int worker : missing) {
     Peer& peer = peers_[static_cast<std::size_t>(worker)];

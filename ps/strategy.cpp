@@ -106,7 +106,7 @@ class ParameterServer final : public Strategy {
       chosen.server = server;
       chosen.map = map_;
       chosen.rules = rules_;
-      chosen.update = std::move(update);
+      chosen.update = update;
       chosen.layout_hash = hash;
       chosen.timeout = options.timeout;
       chosen.priority = options.priority;
@@ -462,7 +462,7 @@ Result<std::unique_ptr<Strategy>> make_strategy(Mode mode, World& world, Arena& 
       make_shard_map(make_buckets(arena, {options.bucket_bytes, options.first_bucket_bytes}),
                      {.servers = roles->servers, .dtype = arena.dtype()}));
   auto strategy = std::make_unique<ParameterServer>(world, arena, *roles, rules, std::move(map));
-  DIST_TRY_BECAUSE(strategy->prepare(options, std::move(update)), rules.strategy_name);
+  DIST_TRY_BECAUSE(strategy->prepare(options, update), rules.strategy_name);
   return std::unique_ptr<Strategy>(std::move(strategy));
 }
 

@@ -139,7 +139,7 @@ class Push final : public Exchange {
 
   // The lanes are shared: what moves for one push moves for all.
   Status step(Transport& transport, bool* moved) override {
-    const Status outcome = worker_->lanes().advance(transport);
+    Status outcome = worker_->lanes().advance(transport);
     *moved |= std::exchange(moves_, worker_->lanes().moves()) != worker_->lanes().moves();
     return outcome;
   }

@@ -55,6 +55,7 @@ std::string with_control(std::string text, const std::string& directory) {
   std::vector<std::string> words;
   for (const std::string& word : command.words) words.push_back(with_control(word, directory));
   std::vector<char*> pointers;
+  pointers.reserve(words.size() + 1);
   for (std::string& word : words) pointers.push_back(word.data());
   pointers.push_back(nullptr);
   execvp(pointers[0], pointers.data());
@@ -163,7 +164,7 @@ Status Job::start_processes() {
   return status;
 }
 
-Status Job::failed(Status status) const {
+Status Job::failed(const Status& status) const {
   const std::string tail = tail_of(directory_ + "/log", kTailLines, "  | ");
   return Status(status.code(),
                 fmt::format("{}: {}{}{}", spec_.name(), status.message(), tail.empty() ? "" : "\n",

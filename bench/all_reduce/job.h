@@ -75,7 +75,7 @@ class Job : public Contestant {
   bool all_gone();
   bool wait_for_end(std::chrono::milliseconds time);
   void signal_all(int signal);
-  Status failed(Status status) const;
+  Status failed(const Status& status) const;
 
   JobSpec spec_;
   std::string directory_;

@@ -36,7 +36,7 @@ std::string find_sanitizer() {
   folders += ":/usr/local/cuda/bin";
   for (std::size_t begin = 0; begin <= folders.size();) {
     const auto end = std::min(folders.find(':', begin), folders.size());
-    const std::string candidate = folders.substr(begin, end - begin) + "/compute-sanitizer";
+    std::string candidate = folders.substr(begin, end - begin) + "/compute-sanitizer";
     if (runs(candidate)) return candidate;
     begin = end + 1;
   }

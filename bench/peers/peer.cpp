@@ -173,7 +173,7 @@ void Peer::release() {
 }
 
 float Peer::outcome_factor(int /*rank*/, int ranks) const {
-  return static_cast<float>(ranks * (ranks + 1) / 2);
+  return 0.5f * static_cast<float>(ranks * (ranks + 1));
 }
 
 int run_peer(int argc, char** argv, int (*body)(const PeerArguments&)) {

@@ -36,10 +36,10 @@ struct Parameter {
 
 /// A parameter whose values and gradients lie in memory of the program's own, of equal sizes.
 template <typename T>
-Parameter borrow(std::string name, std::span<T> parameters, std::span<T> gradients) {
+Parameter borrow(const std::string& name, std::span<T> parameters, std::span<T> gradients) {
   DIST_ASSERT(parameters.size() == gradients.size(),
               "borrow(): parameters and gradients differ in size");
-  return {.name = std::move(name),
+  return {.name = name,
           .elements = Elems(parameters.size()),
           .dtype = dtype_of<T>,
           .own_parameters = parameters.data(),

@@ -112,7 +112,7 @@ class JobCheckpoints final : public Checkpoints {
 
   Status save(Strategy& strategy, std::map<std::string, std::string> values,
               std::vector<CheckpointFile> files) override {
-    const Status before = writer_.wait();
+    Status before = writer_.wait();
     const auto saving = strategy.save();
     DIST_TRY_BECAUSE(saving, "checkpoint");
     if (!commits_) return before;

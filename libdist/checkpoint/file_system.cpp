@@ -145,7 +145,9 @@ Status read_all(File& file, std::uint64_t at, std::span<std::byte> into) {
 Status remove_tree(FileSystem& files, const std::string& directory) {
   const auto names = files.list(directory);
   DIST_TRY(names);
-  for (const auto& name : *names) DIST_TRY(files.remove_file(directory + "/" + name));
+  for (const auto& name : *names) {
+    DIST_TRY(files.remove_file(fmt::format("{}/{}", directory, name)));
+  }
   return files.remove_directory(directory);
 }
 

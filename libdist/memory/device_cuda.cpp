@@ -207,6 +207,7 @@ Status CudaDevice::reach_peer(const void* pointer) {
 Result<DeviceMemory> CudaDevice::attach(const DeviceAddress& address) {
   DIST_TRY(make_current());
   if (address.process == static_cast<std::uint64_t>(getpid())) {
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): as it travels to other processes
     auto* const here = reinterpret_cast<std::byte*>(static_cast<std::uintptr_t>(address.pointer));
     DIST_TRY(reach_peer(here));
     return DeviceMemory(this, {here, address.bytes}, MemoryKind::device, true);
@@ -286,8 +287,7 @@ Result<Event> CudaDevice::record(Stream stream) {
     DIST_TRY(told(cudaEventCreate(&made), "cudaEventCreate"));
     event.handle = made;
   }
-  const Status recorded =
-      told(cudaEventRecord(event_of(event), stream_of(stream)), "cudaEventRecord");
+  Status recorded = told(cudaEventRecord(event_of(event), stream_of(stream)), "cudaEventRecord");
   if (recorded.ok()) return event;
   release_event(event);
   return recorded;

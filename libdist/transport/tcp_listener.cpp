@@ -161,10 +161,8 @@ void Listener::accept_waiting() {
         if (!code && !alive.expired()) accept_waiting();
       });
       return;
-    } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-      break;
     } else if (errno != EINTR && errno != ECONNABORTED && errno != EPROTO) {
-      break;
+      break;  // nobody else asks (EAGAIN), or it cannot go on
     }
   }
   wait_for_connection();

@@ -11,7 +11,7 @@ constexpr std::uint64_t kAlignmentBytes = 256;
 }  // namespace
 
 ReplicaMemory::ReplicaMemory(const StepPlan& plan, const std::vector<OperationPtr>& operations,
-                             std::vector<std::uint64_t> parameter_elements, Element element,
+                             const std::vector<std::uint64_t>& parameter_elements, Element element,
                              std::int64_t batch)
     : element_(element) {
   // What is kept until the backward pass takes part in the plan, after the tensors.

@@ -14,7 +14,8 @@ class ReplicaMemory {
  public:
   /// Plans; nothing is allocated. `parameter_elements`: by parameter, in the arena's order.
   ReplicaMemory(const StepPlan& plan, const std::vector<OperationPtr>& operations,
-                std::vector<std::uint64_t> parameter_elements, Element element, std::int64_t batch);
+                const std::vector<std::uint64_t>& parameter_elements, Element element,
+                std::int64_t batch);
 
   std::uint64_t total_bytes() const { return total_bytes_; }
 

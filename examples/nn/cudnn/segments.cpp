@@ -29,7 +29,8 @@ void Segments::mark(std::size_t index) {
 
 void Segments::forward(bool train, const OfIndex& await, const OfIndex& begin, const OfIndex& run) {
   for (std::size_t k = 0; k < ranges_.size(); ++k) {
-    const auto [first, last] = ranges_[k];
+    const auto first = ranges_[k].first;
+    const auto last = ranges_[k].second;
     for (std::size_t g = first; g < last; ++g) await(g);
     const auto work = [&] {
       begin(k);
@@ -49,7 +50,8 @@ void Segments::forward(bool train, const OfIndex& await, const OfIndex& begin, c
 
 void Segments::backward(const OfIndex& run, const OfIndex& end, const OfIndex& ready) {
   for (std::size_t k = ranges_.size(); k-- > 0;) {
-    const auto [first, last] = ranges_[k];
+    const auto first = ranges_[k].first;
+    const auto last = ranges_[k].second;
     enqueue(backward_[k], [&] {
       for (std::size_t g = last; g-- > first;) {
         mark(groups_ + 1 + (groups_ - 1 - g));
