@@ -81,6 +81,7 @@ class Product {
           CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
       preference.set(attribute, kAlignmentBytes);
     }
+    set_bias(scratch[4]);  // what is proposed depends on whether there is one
     std::array<cublasLtMatmulHeuristicResult_t, 8> found{};
     int count = 0;
     check(cublasLtMatmulAlgoGetHeuristic(handle_, desc_, a.get(), b.get(), out.get(), out.get(),
@@ -109,9 +110,7 @@ class Product {
   void run(dist::Stream stream, const MatrixLayout& a, const void* a_data, const MatrixLayout& b,
            const void* b_data, const MatrixLayout& out, void* out_data, const void* bias, bool add,
            void* workspace) {
-    if (epilogue_ != CUBLASLT_EPILOGUE_DEFAULT && epilogue_ != CUBLASLT_EPILOGUE_RELU) {
-      set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
-    }
+    set_bias(bias);
     const float one = 1;
     const float beta = add ? 1 : 0;
     check(cublasLtMatmul(handle_, desc_, &one, a_data, a.get(), b_data, b.get(), &beta, out_data,
@@ -123,6 +122,10 @@ class Product {
   static constexpr std::uint64_t kWorkspaceBytes = std::uint64_t{64} << 20;
 
  private:
+  void set_bias(const void* bias) {
+    if (epilogue_ == CUBLASLT_EPILOGUE_DEFAULT || epilogue_ == CUBLASLT_EPILOGUE_RELU) return;
+    set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
+  }
   template <typename T>
   void set(cublasLtMatmulDescAttributes_t attribute, T value) {
     check(cublasLtMatmulDescSetAttribute(desc_, attribute, &value, sizeof value),

@@ -73,8 +73,9 @@ class ReluDescriptor
     : public Descriptor<cudnnCreateActivationDescriptor, cudnnDestroyActivationDescriptor,
                         cudnnActivationDescriptor_t> {
  public:
+  // cuDNN's fused call takes no other kind: what is not a number becomes zero there.
   ReluDescriptor() {
-    check(cudnnSetActivationDescriptor(get(), CUDNN_ACTIVATION_RELU, CUDNN_PROPAGATE_NAN, 0.0),
+    check(cudnnSetActivationDescriptor(get(), CUDNN_ACTIVATION_RELU, CUDNN_NOT_PROPAGATE_NAN, 0.0),
           "cudnnSetActivationDescriptor");
   }
 };
