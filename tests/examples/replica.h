@@ -49,6 +49,15 @@ inline dist::Result<Replica> try_replica(std::string_view backend, const Graph& 
   return Replica{std::move(device), std::move(*arena), std::move(*network)};
 }
 
+/// Whether `status` of try_replica() only says that the build has no such backend, or the machine
+/// no GPU. What a GPU that is there cannot do is a failure, not a reason to skip.
+inline bool is_absent(std::string_view backend, const Graph& graph, const dist::Status& status) {
+  if (status.code() != dist::ErrorCode::unavailable) return false;
+  if (backend != "cudnn" || !dist::device_available().ok()) return true;
+  // A backend that is there misses nothing but the device.
+  return make_network(backend, graph, {}).status().code() == dist::ErrorCode::unavailable;
+}
+
 /// Throws where try_replica fails.
 inline Replica make_replica(std::string_view backend, const Graph& graph,
                             const NetworkOptions& options) {

@@ -13,7 +13,7 @@ namespace {
 
 nn::test::Replica gpu_replica(const Graph& graph, const NetworkOptions& options) {
   auto made = nn::test::try_replica("cudnn", graph, options);
-  if (!made.ok() && made.status().code() == dist::ErrorCode::unavailable) {
+  if (nn::test::is_absent("cudnn", graph, made.status())) {
     dist::test::skip(made.status().message());
   }
   return std::move(made).value();
