@@ -7,12 +7,12 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 
 #include "bench/gpu/roof.h"
-#include "bench/gpu/tests.h"
 #include "bench/gpu/values.h"
 #include "bench/record.h"
 
@@ -20,6 +20,8 @@ namespace dist::bench::gpu {
 namespace {
 
 constexpr int kProbeSeconds = 60;
+constexpr int kImportSeconds = 120;  // PyTorch from a cold disk
+constexpr int kSecondsToReport = 3;  // CTest's, after its stop time
 constexpr std::size_t kTailLines = 8;
 
 std::string text_of(const std::string& path) {
@@ -54,6 +56,14 @@ std::string last_words(const std::string& path) {
     if (!line.empty()) last = line;
   }
   return last;
+}
+
+// As CTest wants a moment.
+std::string time_of_day(int seconds_from_now) {
+  const std::time_t moment = std::time(nullptr) + seconds_from_now;
+  std::tm local{};
+  localtime_r(&moment, &local);
+  return fmt::format("{:02}:{:02}:{:02}", local.tm_hour, local.tm_min, local.tm_sec);
 }
 
 Outcome outcome_of(const Section& section, const std::string& name, State state,
@@ -207,7 +217,9 @@ Status Check::collect(Outcome* outcome, const ProcessResult& result, const Decis
 
 // Asks the peer once what it is; without it all its duels are skipped, ours too.
 bool Check::peer_is_there(const Section& section) {
-  const auto result = start({tools_.python, tools_.peer, "--probe"}, "peer-probe", kProbeSeconds);
+  const double left = std::max(1.0, section.ends_at_s - now_s());
+  const auto result = start({tools_.python, tools_.peer, "--probe"}, "peer-probe",
+                            std::min(kImportSeconds, static_cast<int>(left)));
   if (result.exit_code == 0) return true;
   const std::string log = log_path("peer-probe", "log");
   keep(outcome_of(section, "pytorch", State::skipped,
@@ -215,34 +227,61 @@ bool Check::peer_is_there(const Section& section) {
   return false;
 }
 
+Result<std::vector<TestCommand>> Check::list_tests() {
+  start(list_tests_command(tools_), "test-list", kProbeSeconds);
+  return parse_test_list(text_of(log_path("test-list", "log")));
+}
+
+Outcome Check::test_outcome(const Section& section, const TestCase& test,
+                            const std::string& log) const {
+  const std::string see = "see " + log_path("tests", "log");
+  Outcome outcome;
+  if (test.status == "run") {
+    outcome = outcome_of(section, test.name, State::ok, "");
+  } else if (test.status != "fail") {
+    outcome = outcome_of(section, test.name, State::skipped, see);
+  } else if (ended_by_deadline(log, test.name)) {
+    outcome = outcome_of(section, test.name, State::cut,
+                         fmt::format("ended after {:.0f} s; {}", test.seconds, see));
+  } else {
+    outcome = outcome_of(section, test.name, State::failed, see);
+  }
+  outcome.wall_s = test.seconds;
+  return outcome;
+}
+
+// CTest is told to stop before it is stopped: what has ended by then is not lost.
 void Check::run_tests(const Section& section) {
   const std::string junit = log_path("tests", "xml");
   std::filesystem::remove(junit);
+  const auto all = list_tests();
   const int timeout = std::max(1, static_cast<int>(section.ends_at_s - now_s()));
-  const auto command = tests_command(tools_, junit);
+  const auto command =
+      tests_command(tools_, junit, time_of_day(std::max(1, timeout - kSecondsToReport)));
   const auto result = start(command, "tests", timeout);
+  const std::string line = fmt::format("{}", fmt::join(command, " "));
   const auto cases = parse_junit(text_of(junit));
-  if (result.timed_out || !cases.ok() || cases->empty()) {
+  if (!cases.ok() || cases->empty()) {
     const bool cut = result.timed_out || result.interrupted_by != 0;
     auto outcome = outcome_of(section, "ctest", cut ? State::cut : State::failed,
                               cut          ? fmt::format("did not end in {} s", timeout)
                               : cases.ok() ? "no test has the label gpu"
                                            : cases.status().message());
-    outcome.command = fmt::format("{}", fmt::join(command, " "));
+    outcome.command = line;
     return keep(std::move(outcome));
   }
+  const std::string log = text_of(log_path("tests", "log"));
   for (const TestCase& test : *cases) {
-    const State state = test.status == "run"    ? State::ok
-                        : test.status == "fail" ? State::failed
-                                                : State::skipped;
-    auto outcome = outcome_of(section, test.name, state,
-                              state == State::ok ? "" : "see " + log_path("tests", "log"));
-    outcome.wall_s = test.seconds;
-    outcome.command = fmt::format("{}", fmt::join(command, " "));
+    auto outcome = test_outcome(section, test, log);
+    outcome.command = line;
     keep(std::move(outcome));
   }
-  const bool any =
-      std::ranges::any_of(*cases, [](const auto& test) { return test.status == "run"; });
+  for (const TestCommand& test : all.ok() ? *all : std::vector<TestCommand>()) {
+    if (std::ranges::find(*cases, test.name, &TestCase::name) != cases->end()) continue;
+    keep(outcome_of(section, test.name, State::cut, "not begun when its section ended"));
+  }
+  const bool any = std::ranges::any_of(
+      *cases, [](const auto& test) { return test.status == "run" || test.status == "fail"; });
   if (!any) keep(outcome_of(section, "ctest", State::failed, "every gpu test was skipped"));
 }
 
@@ -251,8 +290,7 @@ void Check::run_sanitizer(const Section& section) {
   if (tools_.sanitizer.empty()) {
     return keep(outcome_of(section, "memcheck", State::skipped, "there is no compute-sanitizer"));
   }
-  start(list_tests_command(tools_), "test-list", kProbeSeconds);
-  const auto list = parse_test_list(text_of(log_path("test-list", "log")));
+  const auto list = list_tests();
   if (!list.ok()) {
     return keep(outcome_of(section, "memcheck", State::failed, list.status().message()));
   }

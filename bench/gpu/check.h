@@ -9,6 +9,7 @@
 #include "bench/gpu/command.h"
 #include "bench/gpu/outcome.h"
 #include "bench/gpu/plan.h"
+#include "bench/gpu/tests.h"
 #include "bench/process.h"
 #include "libdist/status.h"
 
@@ -33,6 +34,8 @@ class Check {
   Check() = default;
   double now_s() const;
   void run_tests(const Section& section);
+  Outcome test_outcome(const Section& section, const TestCase& test, const std::string& log) const;
+  Result<std::vector<TestCommand>> list_tests();
   void run_sanitizer(const Section& section);
   void run_one(const Run& run, const Section& section);
   Status collect(Outcome* outcome, const ProcessResult& result, const Decision& decision);

@@ -50,9 +50,11 @@ Words describe_command(const std::string& model, const Tools& tools, const std::
   return {tools.trainer, "--model", model, "--describe", "--json", json_path};
 }
 
-Words tests_command(const Tools& tools, const std::string& junit_path) {
-  return {tools.ctest,  "--test-dir",          tools.build,      "-L",      kLabel, "-j",
-          kTestsAtOnce, "--output-on-failure", "--output-junit", junit_path};
+Words tests_command(const Tools& tools, const std::string& junit_path,
+                    const std::string& stop_time) {
+  return {tools.ctest,      "--test-dir", tools.build,   "-L",
+          kLabel,           "-j",         kTestsAtOnce,  "--output-on-failure",
+          "--output-junit", junit_path,   "--stop-time", stop_time};
 }
 
 Words list_tests_command(const Tools& tools) {

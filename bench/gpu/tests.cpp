@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <string_view>
 
 namespace dist::bench::gpu {
@@ -39,6 +40,17 @@ Result<std::vector<TestCase>> parse_junit(const std::string& text) {
     }
   }
   return cases;
+}
+
+bool ended_by_deadline(const std::string& log, const std::string& name) {
+  std::istringstream lines(log);
+  const std::string test = fmt::format(": {} ", name);
+  for (std::string line; std::getline(lines, line);) {
+    if (line.find(test) != std::string::npos && line.find("***Timeout") != std::string::npos) {
+      return true;
+    }
+  }
+  return false;
 }
 
 Result<std::vector<TestCommand>> parse_test_list(const std::string& text) {

@@ -18,6 +18,9 @@ struct TestCase {
 /// The cases of a file that ctest --output-junit wrote.
 Result<std::vector<TestCase>> parse_junit(const std::string& text);
 
+/// Whether CTest's log says that it ended the test at a deadline.
+bool ended_by_deadline(const std::string& log, const std::string& name);
+
 struct TestCommand {
   std::string name;
   std::vector<std::string> argv;

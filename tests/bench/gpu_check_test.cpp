@@ -189,6 +189,25 @@ TEST_CASE("gpu tests: failures and none at all") {
   CHECK(contains(none.output, "no test has the label gpu"));
 }
 
+TEST_CASE("gpu tests that are too slow are cut, those that ended count") {
+  const FakeBuild build(
+      "add_test(gpu_quick /bin/true)\nforeach(k RANGE 1 5)\nadd_test(gpu_slow_${k} /bin/sleep 90)\n"
+      "set_tests_properties(gpu_slow_${k} PROPERTIES LABELS gpu)\nendforeach()\n"
+      "set_tests_properties(gpu_quick PROPERTIES LABELS gpu)\n");
+  const auto begin = std::chrono::steady_clock::now();
+  const auto done = build.check("--sections tests --budget-s 9");
+  INFO(done.output);
+  CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(30));
+  CHECK(done.exit_code == 1);
+  const auto lines = lines_of(build.out() + "/tests.jsonl");
+  REQUIRE(lines.size() == 6);
+  for (const auto& line : lines) {
+    CHECK(line["outcome"] == (line["name"] == "gpu_quick" ? "ok" : "cut"));
+  }
+  CHECK(contains(done.output, "not begun when its section ended"));
+  CHECK(contains(done.output, "gpu_check: failed: gpu_slow_1: ended after"));
+}
+
 TEST_CASE("what the sanitizer finds is a failure") {
   const FakeBuild build(
       "add_test(gpu_leaky /bin/echo leaky)\nset_tests_properties(gpu_leaky PROPERTIES LABELS "

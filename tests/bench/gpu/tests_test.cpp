@@ -28,6 +28,19 @@ TEST_CASE("JUnit: no cases are none, something else is an error") {
   CHECK_FALSE(parse_junit("<testsuite><testcase time=\"1\"></testsuite>").ok());
 }
 
+TEST_CASE("the log: which tests were ended at a deadline") {
+  const std::string log =
+      "    Start 1: slow\n"
+      "1/3 Test #3: slower_not ............***Failed    0.00 sec\n"
+      "2/3 Test #1: slow ..................***Timeout   4.21 sec\n"
+      "3/3 Test #2: quick .................   Passed    0.02 sec\n";
+  CHECK(ended_by_deadline(log, "slow"));
+  CHECK_FALSE(ended_by_deadline(log, "slower_not"));
+  CHECK_FALSE(ended_by_deadline(log, "quick"));
+  CHECK_FALSE(ended_by_deadline(log, "low"));
+  CHECK_FALSE(ended_by_deadline("", "slow"));
+}
+
 TEST_CASE("the list of tests: names and command lines") {
   const auto list = parse_test_list(
       R"({"kind": "ctestInfo", "tests": [{"name": "a", "command": ["/bin/a", "-x"]}, {"name": "not built"}]})");
