@@ -53,6 +53,12 @@ def make_optimizer(model, cuda):
         return torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
 
 
+def make_scaler(enabled):
+    if hasattr(torch.amp, "GradScaler"):
+        return torch.amp.GradScaler("cuda", enabled=enabled)
+    return torch.cuda.amp.GradScaler(enabled=enabled)  # an older PyTorch
+
+
 class Trainer:
     def __init__(self, o):
         self.device, self.precision = o.device, o.precision
@@ -65,7 +71,7 @@ class Trainer:
         self.model = make_model(o.model, image).to(self.device).to(memory_format=torch.channels_last).train()
         self.parameters = parameter_count(self.model)
         self.optimizer = make_optimizer(self.model, self.device == "cuda")
-        self.scaler = torch.cuda.amp.GradScaler(enabled=o.precision == "f16" and self.device == "cuda")
+        self.scaler = make_scaler(o.precision == "f16" and self.device == "cuda")
         self.images = [torch.rand(o.batch, 3, image, image, device=self.device).mul_(2).sub_(1).contiguous(
             memory_format=torch.channels_last) for _ in range(KEPT_BATCHES)]
         self.labels = [torch.randint(0, 1000, (o.batch,), device=self.device) for _ in range(KEPT_BATCHES)]
