@@ -4,6 +4,7 @@
 // packed.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -67,6 +68,7 @@ struct NetworkOptions {
   /// forward() does not wait for the device: it returns the newest loss that has arrived, not a
   /// number before the first. last_loss() waits.
   bool deferred_loss = false;
+  dist::Duration timeout = std::chrono::seconds(120);  ///< Of waits for the device.
 };
 
 /// Not thread-safe: one thread drives a replica. ready() is called on that thread.

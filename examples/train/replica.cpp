@@ -50,6 +50,7 @@ void add_gpu(const TrainOptions& options, const Gpu& gpu, nn::NetworkOptions* wa
   wanted->segments = options.world.ranks > 1 ? kSegments : 1;
   wanted->deterministic = options.deterministic;
   wanted->deferred_loss = !options.progress;
+  wanted->timeout = options.world.timeout;
 }
 
 dist::Result<std::unique_ptr<nn::Network>> make_network(TrainOptions* options,

@@ -6,9 +6,11 @@
 #include <cuda_runtime.h>
 #include <fmt/format.h>
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <thread>
 
 #include "libdist/memory/device.h"
 
@@ -43,6 +45,23 @@ class RelaxedCapture {
  private:
   cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
 };
+
+// Whether what is on the stream ends within a minute. Who captures the stream must not be disturbed
+// by the question.
+inline bool runs_dry(cudaStream_t stream) {
+  constexpr Duration kLongest = std::chrono::seconds(60);
+  const auto began = Clock::now();
+  cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
+  static_cast<void>(cudaStreamIsCapturing(stream, &capture));
+  if (capture != cudaStreamCaptureStatusNone) return true;
+  while (cudaStreamQuery(stream) == cudaErrorNotReady) {
+    static_cast<void>(cudaGetLastError());
+    if (Clock::now() - began > kLongest) return false;
+    std::this_thread::sleep_for(std::chrono::microseconds(50));
+  }
+  static_cast<void>(cudaGetLastError());
+  return true;
+}
 
 inline std::string uuid_text(const cudaUUID_t& uuid) {
   std::string text = "GPU-";

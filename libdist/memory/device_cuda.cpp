@@ -88,6 +88,7 @@ class CudaDevice final : public Device {
   Status told(int error, std::string_view kernel) const {
     return status_of(static_cast<cudaError_t>(error), name_, kernel);
   }
+  bool runs_dry();
   Status add_scratch(Stream stream);
   Status reach_peer(const void* pointer);
   device::Launch launch(Stream stream);
@@ -223,16 +224,29 @@ Result<DeviceMemory> CudaDevice::attach(const DeviceAddress& address) {
   return DeviceMemory(this, {here, address.bytes}, MemoryKind::device, true);
 }
 
-// Errors have nobody to be told to; later calls show those that last.
+// Whether our streams ran dry in time. Freeing memory waits for all of the GPU by itself, without
+// end where a kernel hangs.
+bool CudaDevice::runs_dry() {
+  std::vector<Stream> streams;
+  {
+    const std::lock_guard lock(mutex_);
+    streams = streams_;
+  }
+  return std::ranges::all_of(streams, [](Stream s) { return cuda::runs_dry(stream_of(s)); });
+}
+
+// Errors have nobody to be told to; later calls show those that last. What a GPU that hangs may
+// still use goes with the process.
 void CudaDevice::release(std::span<std::byte> bytes, MemoryKind kind, bool attached) {
   if (cudaSetDevice(index_) != cudaSuccess) return;
   const RelaxedCapture relaxed;
+  if (!runs_dry()) return;
   if (!attached) {
     static_cast<void>(kind == MemoryKind::pinned ? cudaFreeHost(bytes.data())
                                                  : cudaFree(bytes.data()));
     return;
   }
-  // What still uses it must end first; freeing waits by itself.
+  // Other streams than ours may have used it.
   static_cast<void>(cudaDeviceSynchronize());
   if (kind == MemoryKind::pinned) {
     static_cast<void>(cudaHostUnregister(bytes.data()));

@@ -6,7 +6,6 @@
 #include <thread>
 
 namespace dist {
-namespace {
 
 Status wait_for_mark(Device& device, Event mark, Duration timeout,
                      const std::function<Status()>& failure) {
@@ -24,8 +23,6 @@ Status wait_for_mark(Device& device, Event mark, Duration timeout,
     std::this_thread::sleep_for(kLookAgain);
   }
 }
-
-}  // namespace
 
 Status wait_for_stream(Device& device, Stream stream, Duration timeout, std::string_view what,
                        const std::function<Status()>& failure) {

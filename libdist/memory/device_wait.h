@@ -14,8 +14,13 @@ namespace dist {
 /// How long the host sleeps between two looks at a mark: less than a copy of a few 100 KB takes.
 inline constexpr Duration kLookAgain = std::chrono::microseconds(20);
 
-/// Blocks the calling thread until all that is on the stream now has ended. Errors: the device's,
-/// those of `failure` (which is asked meanwhile; may be empty), timed_out; all headed by `what`.
+/// Blocks the calling thread until the mark has passed; it stays the caller's. Errors: the
+/// device's, those of `failure` (which is asked meanwhile; may be empty), timed_out.
+Status wait_for_mark(Device& device, Event mark, Duration timeout,
+                     const std::function<Status()>& failure = {});
+
+/// Blocks the calling thread until all that is on the stream now has ended. Errors: as above,
+/// all headed by `what`.
 Status wait_for_stream(Device& device, Stream stream, Duration timeout, std::string_view what,
                        const std::function<Status()>& failure = {});
 

@@ -1,26 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "examples/nn/cudnn/feed.h"
 
-#include <fmt/format.h>
-
 #include <cstring>
-#include <thread>
 
 #include "libdist/check.h"
+#include "libdist/memory/device_wait.h"
 
 namespace nn::cudnn {
 
-dist::Status await_event(dist::Device& device, dist::Event event) {
-  constexpr auto kPause = std::chrono::microseconds(20);
-  while (true) {
-    const auto passed = device.passed(event);
-    if (passed.ok() && !*passed) {
-      std::this_thread::sleep_for(kPause);
-      continue;
-    }
-    device.release_event(event);
-    return passed.status();
-  }
+dist::Status await_event(dist::Device& device, dist::Event event, dist::Duration timeout) {
+  const dist::Status passed = dist::wait_for_mark(device, event, timeout);
+  device.release_event(event);
+  return passed.because("cudnn");
 }
 
 Feed::~Feed() {
@@ -67,7 +58,7 @@ dist::Status Feed::take_from_host(const Batch& batch, std::int32_t* labels) {
   if (slot.read) {
     const dist::Event read = *slot.read;
     slot.read.reset();
-    DIST_TRY(await_event(*device_, read));
+    DIST_TRY(await_event(*device_, read, timeout_));
   }
   const std::span<std::byte> pinned = slot.pinned.bytes();
   std::memcpy(pinned.data(), batch.images.data(), image_bytes());

@@ -13,8 +13,10 @@ namespace nn::cudnn {
 
 class Feed {
  public:
-  Feed(dist::Device& device, dist::Stream stream, std::int64_t batch, Shape image)
-      : device_(&device), stream_(stream), batch_(batch), image_(image) {}
+  /// `timeout`: of waits for the device.
+  Feed(dist::Device& device, dist::Stream stream, std::int64_t batch, Shape image,
+       dist::Duration timeout)
+      : device_(&device), stream_(stream), batch_(batch), image_(image), timeout_(timeout) {}
   ~Feed();
   Feed(const Feed&) = delete;
   Feed& operator=(const Feed&) = delete;
@@ -38,12 +40,14 @@ class Feed {
   dist::Stream stream_;
   std::int64_t batch_;
   Shape image_;
+  dist::Duration timeout_;
   std::array<Slot, 2> slots_;
   std::size_t next_ = 0;
   dist::DeviceMemory images_;
 };
 
-/// Blocks the thread until the event has passed, and gives it back.
-dist::Status await_event(dist::Device& device, dist::Event event);
+/// Blocks the thread until the event has passed, and gives it back, also where an error ends the
+/// wait: the device's, or timed_out.
+dist::Status await_event(dist::Device& device, dist::Event event, dist::Duration timeout);
 
 }  // namespace nn::cudnn

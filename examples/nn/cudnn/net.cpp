@@ -20,6 +20,7 @@
 #include "examples/nn/cudnn/segments.h"
 #include "examples/nn/random.h"
 #include "libdist/check.h"
+#include "libdist/memory/device_wait.h"
 
 namespace nn::cudnn {
 namespace {
@@ -76,7 +77,7 @@ class CudnnNetwork final : public Network {
         parameters_(make_parameters()),
         index_(order_.size()),
         memory_(plan_, operations_, elements(), arithmetic_.element, options.batch),
-        feed_(device_, stream_, options.batch, graph_.input_shape()) {
+        feed_(device_, stream_, options.batch, graph_.input_shape(), options.timeout) {
     for (std::size_t i = 0; i < order_.size(); ++i) index_[order_[i]] = i;
     library_->chosen();
   }
@@ -84,7 +85,7 @@ class CudnnNetwork final : public Network {
     for (const dist::Event event : steps_under_way_) device_.release_event(event);
     if (!memory_bound_) return;
     // The stream may still read what is about to go; there is nobody to tell an error to.
-    static_cast<void>(device_.synchronize(stream_));
+    static_cast<void>(wait());
   }
 
   const Graph& graph() const override { return graph_; }
@@ -144,7 +145,7 @@ class CudnnNetwork final : public Network {
   }
 
   double last_loss() override {
-    require(device_.synchronize(stream_));
+    require(wait());
     return *arrived(0);
   }
   double accuracy() const override { return *arrived(1); }
@@ -178,7 +179,7 @@ class CudnnNetwork final : public Network {
   void set_plain_parameter(std::size_t i, std::span<const double> values) override {
     const std::vector<float> laid = ParameterLayout::of(graph_, order_[i]).from_plain(values);
     require(device_.copy(stream_, parameter_bytes_[i], std::as_bytes(std::span(laid))));
-    require(device_.synchronize(stream_));
+    require(wait());
   }
 
   // Not the plain layout, even where it has as many elements.
@@ -355,7 +356,7 @@ class CudnnNetwork final : public Network {
   void put(T* to, const T& value) {
     require(device_.copy(stream_, {reinterpret_cast<std::byte*>(to), sizeof value},
                          std::as_bytes(std::span(&value, 1))));
-    require(device_.synchronize(stream_));
+    require(wait());
   }
   StepState first_state() const {
     StepState state;
@@ -364,12 +365,16 @@ class CudnnNetwork final : public Network {
     return state;
   }
 
+  dist::Status wait() const {
+    return dist::wait_for_stream(device_, stream_, options_.timeout, "cudnn");
+  }
+
   // Waits until the device is at most kStepsAhead behind.
   void let_device_follow() {
     while (steps_under_way_.size() >= kStepsAhead) {
       const dist::Event event = steps_under_way_.front();
       steps_under_way_.pop_front();
-      require(await_event(device_, event));
+      require(await_event(device_, event, options_.timeout));
     }
   }
 
@@ -381,7 +386,7 @@ class CudnnNetwork final : public Network {
   std::vector<double> to_plain(std::size_t i, std::span<const std::byte> bytes) const {
     std::vector<float> values(bytes.size() / sizeof(float));
     require(device_.copy(stream_, std::as_writable_bytes(std::span(values)), bytes));
-    require(device_.synchronize(stream_));
+    require(wait());
     return ParameterLayout::of(graph_, order_[i]).to_plain(values);
   }
 

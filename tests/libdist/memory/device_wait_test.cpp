@@ -51,4 +51,17 @@ TEST_CASE("ends with the deadline, another failure, or the device's") {
   CHECK(broken.message().find("illegal address") != std::string::npos);
 }
 
+TEST_CASE("a mark stays the caller's, whether it passes or not") {
+  FakeDevice device;
+  const auto stream = device.make_stream(StreamPriority::normal).value();
+  const auto passed = device.record(stream).value();
+  CHECK(wait_for_mark(device, passed, kLong).ok());
+  device.hold(stream);
+  const auto held = device.record(stream).value();
+  CHECK(wait_for_mark(device, held, std::chrono::milliseconds(20)).code() == ErrorCode::timed_out);
+  CHECK(device.events_out() == 2);
+  device.let_go(stream);
+  for (const Event event : {passed, held}) device.release_event(event);
+}
+
 }  // namespace

@@ -2,6 +2,7 @@
 // The cuDNN backend with its own kernels run on the host: every layer against ref, steps from
 // recordings, loss scaling, and what a pass tells and asks in which order.
 #include "examples/models/models.h"
+#include "examples/nn/cudnn/failure.h"
 #include "tests/examples/nn/cudnn/host_replica.h"
 #include "tests/examples/nn/cudnn/layer_cases.h"
 #include "tests/examples/nn/cudnn/loss_curve.h"
@@ -142,6 +143,37 @@ TEST_CASE("a batch on the device trains like one from the host, and a deferred l
     replica->backward([](std::size_t) {});
   }
   CHECK(replica.device->events_out() <= 3);
+}
+
+TEST_CASE("a device that hangs is waited for until the deadline") {
+  const Graph graph = small_cnn();
+  const auto samples = samples_of(graph);
+  for (const bool on_device : {false, true}) {
+    const auto replica = make_host_replica(
+        graph, {.batch = kBatch, .deferred_loss = true, .timeout = std::chrono::milliseconds(200)});
+    const dist::Stream stream = replica->options().stream;
+    replica->initialize(7);
+    Batch batch = samples.batch();
+    batch.on_device = on_device;
+    const auto step = [&] {
+      replica->forward(batch, Mode::train);
+      replica->backward([](std::size_t) {});
+    };
+    step();
+    replica->last_loss();
+    replica.device->hold(stream);
+    std::string failure;
+    for (int k = 0; k < 4 && failure.empty(); ++k) {
+      try {
+        step();
+      } catch (const nn::cudnn::Failure& failed) {
+        failure = failed.what();
+      }
+    }
+    CHECK(failure.find("did not come to an end of its work within 0.2 s") != std::string::npos);
+    CHECK_THROWS_AS(replica->last_loss(), nn::cudnn::Failure);
+    replica.device->let_go(stream);
+  }
 }
 
 TEST_CASE("times are those of the node that does the work") {
