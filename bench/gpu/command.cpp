@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bench/gpu/command.h"
 
+#include <filesystem>
 #include <initializer_list>
 
 namespace dist::bench::gpu {
@@ -50,11 +51,12 @@ Words describe_command(const std::string& model, const Tools& tools, const std::
   return {tools.trainer, "--model", model, "--describe", "--json", json_path};
 }
 
+// CTest writes where it tests, whatever directory it was started in.
 Words tests_command(const Tools& tools, const std::string& junit_path,
                     const std::string& stop_time) {
-  return {tools.ctest,      "--test-dir", tools.build,   "-L",
-          kLabel,           "-j",         kTestsAtOnce,  "--output-on-failure",
-          "--output-junit", junit_path,   "--stop-time", stop_time};
+  const auto junit = std::filesystem::path(junit_path).lexically_proximate(tools.build).string();
+  return {tools.ctest,  "--test-dir",          tools.build,      "-L",  kLabel,        "-j",
+          kTestsAtOnce, "--output-on-failure", "--output-junit", junit, "--stop-time", stop_time};
 }
 
 Words list_tests_command(const Tools& tools) {

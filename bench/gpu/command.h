@@ -28,8 +28,8 @@ std::vector<std::string> command_of(const Run& run, const Tools& tools,
 std::vector<std::string> describe_command(const std::string& model, const Tools& tools,
                                           const std::string& json_path);
 
-/// All tests with the label gpu, results as JUnit. CTest ends what runs at `stop_time` (HH:MM:SS of
-/// today or tomorrow) and still writes them.
+/// All tests with the label gpu, results as JUnit in a file below the build. CTest ends what runs
+/// at `stop_time` (HH:MM:SS of today or tomorrow) and still writes them.
 std::vector<std::string> tests_command(const Tools& tools, const std::string& junit_path,
                                        const std::string& stop_time);
 

@@ -78,7 +78,8 @@ Result<Tools> find_tools(const CheckOptions& options, const std::string& own_dir
   tools.trainer = tools.build + "/bin/train_cnn";
   tools.distrun = tools.build + "/bin/distrun";
   tools.python = options.python;
-  tools.peer = seen_from_here(DIST_SOURCE_DIR "/bench/peers/torch_peer.py");
+  tools.peer = seen_from_here(
+      std::filesystem::weakly_canonical(DIST_SOURCE_DIR "/bench/peers/torch_peer.py"));
   tools.sanitizer = options.sanitizer.empty() ? find_sanitizer() : options.sanitizer;
   for (const std::string& path : {tools.trainer, tools.distrun}) {
     if (!runs(path)) {

@@ -146,6 +146,14 @@ TEST_CASE("records hold no path above the directory that the check was started i
   CHECK(contains(lines[0]["run_command"], "--json ./gpu_check/curves-host.jsonl"));
 }
 
+TEST_CASE("a build below the directory that the check was started in has its tests found") {
+  const FakeBuild build;
+  const auto done = build.check("--sections tests", "cd " + build.folder() + "/.. && env");
+  INFO(done.output);
+  CHECK(done.exit_code == 0);
+  CHECK(lines_of(build.out() + "/tests.jsonl").size() == 3);
+}
+
 TEST_CASE("async-ps may end with different replicas") {
   const FakeBuild build;
   const auto done = build.check("--sections ranks", "env FAKE_FAULT=unequal");

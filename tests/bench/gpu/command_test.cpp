@@ -78,8 +78,8 @@ TEST_CASE("the peer gets the same numbers") {
 }
 
 TEST_CASE("CTest is asked for the label gpu exactly") {
-  CHECK(joined(tests_command(tools(), "j.xml", "23:59:01")) ==
-        "ctest --test-dir build -L ^gpu$ -j 4 --output-on-failure --output-junit j.xml "
+  CHECK(joined(tests_command(tools(), "build/logs/j.xml", "23:59:01")) ==
+        "ctest --test-dir build -L ^gpu$ -j 4 --output-on-failure --output-junit logs/j.xml "
         "--stop-time 23:59:01");
   CHECK(joined(list_tests_command(tools())) ==
         "ctest --test-dir build -L ^gpu$ --show-only=json-v1");
