@@ -27,6 +27,10 @@ std::string text_of(const ConvProblem& p) {
 
 Shape bias_shape(const ConvProblem& p) { return {p.out.channels, 1, 1}; }
 
+struct Always {
+  bool operator()(const auto&) const { return true; }
+};
+
 // One direction: its own descriptor, since the kind of arithmetic is part of the choice.
 template <typename Perf>
 struct Choice {
@@ -129,8 +133,16 @@ class CudnnConvolution final : public Convolution {
     return arithmetic_.tf32 ? CUDNN_DEFAULT_MATH : CUDNN_FMA_MATH;
   }
 
-  template <typename Perf, typename Find>
-  void choose_one(Choice<Perf>& choice, const char* call, const Find& find) {
+  // Full f32 stays asked for: the default that a result may name lets tf32 in.
+  template <typename Perf>
+  cudnnMathType_t math_of(const Perf& perf) const {
+    return wanted_math() == CUDNN_FMA_MATH ? CUDNN_FMA_MATH : perf.mathType;
+  }
+
+  // `works`: whether it does what the search does not try.
+  template <typename Perf, typename Find, typename Works = Always>
+  void choose_one(Choice<Perf>& choice, const char* call, const Find& find,
+                  const Works& works = {}) {
     choice.conv.set_math(wanted_math());
     std::array<Perf, 16> found{};
     int count = 0;
@@ -141,15 +153,14 @@ class CudnnConvolution final : public Convolution {
                                 perf.mathType == CUDNN_TENSOR_OP_MATH_ALLOW_CONVERSION;
       return perf.status == CUDNN_STATUS_SUCCESS && perf.memory <= Tuner::kMostWorkspaceBytes &&
              (!arithmetic_.deterministic || perf.determinism == CUDNN_DETERMINISTIC) &&
-             !(full && tensor_cores);
+             !(full && tensor_cores) && works(perf);
     };
     const auto best = std::find_if(found.begin(), found.begin() + count, suits);  // fastest first
     if (best == found.begin() + count) {
       throw Failure(text_of(problem_) + ": " + call + " found no algorithm that suits");
     }
     choice.perf = *best;
-    // Full f32 stays asked for: the default that a result may name lets tf32 in.
-    if (!full) choice.conv.set_math(best->mathType);
+    choice.conv.set_math(math_of(*best));
   }
 
   void choose(const std::vector<void*>& scratch) {
@@ -157,6 +168,13 @@ class CudnnConvolution final : public Convolution {
     void* x = scratch[1];
     void* y = scratch[2];
     void* weight = scratch[3];
+    // The search only overwrites; where branches meet, gradients are added to what is there.
+    const auto adds = [&](const cudnnConvolutionBwdDataAlgoPerf_t& perf) {
+      data_.conv.set_math(math_of(perf));
+      return cudnnConvolutionBackwardData(handle_, &kOne, weight_.get(), weight, y_.get(), y,
+                                          data_.conv.get(), perf.algo, workspace, perf.memory,
+                                          &kOne, x_.get(), x) == CUDNN_STATUS_SUCCESS;
+    };
     choose_one(forward_, "cudnnFindConvolutionForwardAlgorithmEx",
                [&](int wanted, int* count, cudnnConvolutionFwdAlgoPerf_t* found) {
                  return cudnnFindConvolutionForwardAlgorithmEx(
@@ -170,12 +188,14 @@ class CudnnConvolution final : public Convolution {
                      wanted, count, found, workspace, Tuner::kMostWorkspaceBytes);
                });
     if (!problem_.input_gradient) return;
-    choose_one(data_, "cudnnFindConvolutionBackwardDataAlgorithmEx",
-               [&](int wanted, int* count, cudnnConvolutionBwdDataAlgoPerf_t* found) {
-                 return cudnnFindConvolutionBackwardDataAlgorithmEx(
-                     handle_, weight_.get(), weight, y_.get(), y, data_.conv.get(), x_.get(), x,
-                     wanted, count, found, workspace, Tuner::kMostWorkspaceBytes);
-               });
+    choose_one(
+        data_, "cudnnFindConvolutionBackwardDataAlgorithmEx",
+        [&](int wanted, int* count, cudnnConvolutionBwdDataAlgoPerf_t* found) {
+          return cudnnFindConvolutionBackwardDataAlgorithmEx(
+              handle_, weight_.get(), weight, y_.get(), y, data_.conv.get(), x_.get(), x, wanted,
+              count, found, workspace, Tuner::kMostWorkspaceBytes);
+        },
+        adds);
   }
 
   void run_fused(const void* x, const void* weight, const void* bias, void* y, void* workspace) {
