@@ -6,6 +6,7 @@
 #include "libdist/wire/crc32c.h"
 
 #include <array>
+#include <bit>
 #include <cstring>
 
 #if defined(__x86_64__)
@@ -119,8 +120,10 @@ constexpr std::size_t kFoldBytes = 256;  // four registers of 64 bytes
 constexpr int kFoldBits = 8 * kFoldBytes;
 // What the first and the second 8 bytes of a group of 16 are multiplied by to come kFoldBytes
 // later. The product of two reflected factors stands one bit too low, hence the - 1.
-constexpr auto kFoldFirst = static_cast<long long>(std::uint64_t{power_of_x(kFoldBits + 63)} << 32);
-constexpr auto kFoldSecond = static_cast<long long>(std::uint64_t{power_of_x(kFoldBits - 1)} << 32);
+constexpr auto kFoldFirst =
+    std::bit_cast<long long>(std::uint64_t{power_of_x(kFoldBits + 63)} << 32);
+constexpr auto kFoldSecond =
+    std::bit_cast<long long>(std::uint64_t{power_of_x(kFoldBits - 1)} << 32);
 
 __attribute__((target("avx512f,vpclmulqdq"))) inline __m512i fold(__m512i sum, __m512i by,
                                                                   const std::byte* next) {
