@@ -275,6 +275,7 @@ Result<std::unique_ptr<Transport>> open_shm(const Options& options) {
 std::vector<std::unique_ptr<Transport>> make_shm_group(int ranks) {
   const auto segment = ShmSegment::on_heap(ranks);
   std::vector<std::unique_ptr<Transport>> group;
+  group.reserve(static_cast<std::size_t>(ranks));
   for (Rank rank = 0; rank < ranks; ++rank) {
     group.push_back(std::make_unique<ShmTransport>(segment, rank));
   }

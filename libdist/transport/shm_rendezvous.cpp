@@ -270,7 +270,7 @@ class Meeting {
       const auto now = Clock::now();
       if (now >= check_at) {
         check_at = now + kCheckAliveEvery;
-        if (const auto alive = all_alive(segment); !alive.ok()) {
+        if (auto alive = all_alive(segment); !alive.ok()) {
           remove_if_stale(path_);
           return alive;
         }
