@@ -8,7 +8,6 @@
 namespace dist::ps {
 
 Result<Packing> Packing::from(const Options& options) {
-  Packing packing;
   const auto push = compression_named(options.compress);
   DIST_TRY_BECAUSE(push, "option compress");
   const auto pull = compression_named(options.compress_pull);

@@ -14,7 +14,7 @@
 
 namespace dist::bench::gpu {
 
-struct Findings {
+struct Findings {  // NOLINT(bugprone-exception-escape): as Outcome
   std::string device;
   std::optional<double> copy_gb_per_s;  ///< measured: bytes read and written by a large copy
   std::vector<ModelFacts> models;

@@ -24,7 +24,7 @@ template <int kRanks>
                                          std::uint64_t end) {
   std::array<float* __restrict, kRanks> at;
   for (std::size_t r = 0; r < kRanks; ++r) at[r] = sources[r];
-#pragma GCC ivdep  // NOLINT(clang-diagnostic-unknown-pragmas): gcc compiles it
+#pragma GCC ivdep
   for (std::uint64_t i = begin; i < end; ++i) {
     float sum = at[0][i];
     for (std::size_t r = 1; r < kRanks; ++r) sum += at[r][i];

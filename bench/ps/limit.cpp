@@ -40,6 +40,7 @@ Status move_all(const std::vector<FileDescriptor>& sockets, std::uint64_t bytes,
   std::vector<std::byte> block(kBlockBytes);
   std::vector<std::uint64_t> left(sockets.size(), bytes);
   std::vector<pollfd> polls;
+  polls.reserve(sockets.size());
   for (const auto& socket : sockets) {
     polls.push_back({socket.number(), static_cast<short>(send ? POLLOUT : POLLIN), 0});
   }

@@ -101,7 +101,7 @@ struct alignas(64) HostGroup::Line {
   Doorbell doorbell;
 };
 
-Result<std::unique_ptr<HostGroup>> HostGroup::meet(HostGroupOptions options) {
+Result<std::unique_ptr<HostGroup>> HostGroup::meet(const HostGroupOptions& options) {
   DIST_ASSERT(options.member >= 0 && options.member < options.members,
               "host group: no such member");
   const bool first = options.member == 0;

@@ -33,7 +33,7 @@ class HostGroup {
  public:
   /// Error `unavailable`, on every member alike, where one of them cannot reach another's memory
   /// (another host, container or user); it says which and why.
-  static Result<std::unique_ptr<HostGroup>> meet(HostGroupOptions options);
+  static Result<std::unique_ptr<HostGroup>> meet(const HostGroupOptions& options);
   ~HostGroup();
   HostGroup(const HostGroup&) = delete;
   HostGroup& operator=(const HostGroup&) = delete;
