@@ -14,6 +14,7 @@ namespace dist::checkpoint {
 namespace {
 
 constexpr std::string_view kPrefix = "step-";
+constexpr std::string_view kUnfinished = ".step-";
 constexpr std::string_view kPart = ".part";  // of a file that is being written
 constexpr std::string_view kGivenUp = ".failed";
 
@@ -56,7 +57,7 @@ Status Directory::prepare() {
   const auto names = files_.list(path_);
   DIST_TRY(names);
   for (const auto& name : *names) {
-    if (name.starts_with(".step-")) DIST_TRY(remove_tree(files_, path_ + "/" + name));
+    if (name.starts_with(kUnfinished)) DIST_TRY(remove_tree(files_, path_ + "/" + name));
   }
   return files_.sync_directory(path_);
 }
@@ -167,6 +168,17 @@ Status Directory::write_file(const std::string& path, std::span<const std::byte>
 
 void Directory::discard(std::uint64_t step) {
   static_cast<void>(remove_tree(files_, working(step)));
+}
+
+void Directory::discard_before(std::uint64_t step) {
+  const auto names = files_.list(path_);
+  if (!names.ok()) return;
+  const auto suffix = fmt::format("-{:016x}", job_);
+  for (const auto& name : *names) {
+    if (!name.starts_with(kUnfinished) || !name.ends_with(suffix)) continue;
+    const auto unfinished = parse_name(name.substr(1, name.size() - 1 - suffix.size()));
+    if (unfinished && unfinished->step < step) discard(unfinished->step);
+  }
 }
 
 Status Directory::prune(int keep) {

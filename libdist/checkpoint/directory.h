@@ -79,6 +79,9 @@ class Directory {
   /// Rank 0: removes an unfinished checkpoint, best effort.
   void discard(std::uint64_t step);
 
+  /// Rank 0: removes those of this job of which earlier steps never became whole, best effort.
+  void discard_before(std::uint64_t step);
+
   /// Rank 0: removes complete ones but the newest edition of each of the newest `keep` steps.
   Status prune(int keep);
 

@@ -79,6 +79,10 @@ class Sink {
   /// Thread-safe; never blocks.
   virtual void accept(Snapshot snapshot) = 0;
 
+  /// Whether no snapshot waits for those before it to be written. Who cannot wait may give another
+  /// one all the same. Thread-safe.
+  virtual bool has_room() const { return true; }
+
   /// The newest complete checkpoint as of now, null where none can be found. Reads files; any
   /// thread. Must not outlive the sink.
   virtual std::unique_ptr<Source> newest() const = 0;

@@ -44,6 +44,11 @@ void Writer::accept(Snapshot snapshot) {
   work_.notify_one();
 }
 
+bool Writer::has_room() const {
+  const Lock lock(mutex_);
+  return snapshots_.empty();
+}
+
 // Its values are not looked at.
 std::unique_ptr<Source> Writer::newest() const {
   const auto names = directory_.list();
@@ -74,14 +79,15 @@ void Writer::loop() {
   lower_priority();
   Lock lock(mutex_);
   while (!stopping_) {
-    if (!snapshots_.empty()) {
-      write_next(lock);
-    } else if (!commits_.empty()) {
-      commit_next(lock);
-    } else {
-      work_.wait(lock);
-    }
+    if (!snapshots_.empty()) write_next(lock);
+    const bool completed = commit_one(lock);
     if (idle()) done_.notify_all();
+    if (completed || stopping_ || !snapshots_.empty()) continue;
+    if (commits_.empty()) {
+      work_.wait(lock);
+    } else {
+      work_.wait_for(lock, kPoll);
+    }
   }
 }
 
@@ -91,9 +97,10 @@ void Writer::write_next(Lock& lock) {
   working_ = true;
   lock.unlock();
   const Status outcome = write(snapshot);
+  if (!outcome.ok() && options_.tell) options_.tell(outcome);
   lock.lock();
   working_ = false;
-  if (failure_.ok()) failure_ = outcome;
+  note(outcome);
 }
 
 Status Writer::write(const Snapshot& snapshot) {
@@ -103,19 +110,28 @@ Status Writer::write(const Snapshot& snapshot) {
       fmt::format("checkpoint of step {}: shard {}", snapshot.step(), snapshot.shard()));
 }
 
-void Writer::commit_next(Lock& lock) {
-  const Commit& commit = commits_.front();  // only this thread takes it away
-  lock.unlock();
-  const auto outcome = complete(commit);
-  lock.lock();
-  if (outcome.ok() && !*outcome) {
-    work_.wait_for(lock, kPoll);
-    return;
+// The first that has all its shards takes those before it away: what one of them lacks, because who
+// asked for it was gone before all were asked, never comes. False: none has.
+bool Writer::commit_one(Lock& lock) {
+  for (std::size_t i = 0; i < commits_.size(); ++i) {
+    const Commit& commit = commits_[i];  // only this thread takes it away
+    const auto step = commit.contents.step;
+    lock.unlock();
+    const auto outcome = complete(commit);
+    const Status failure = outcome.status().because(fmt::format("checkpoint of step {}", step));
+    if (!outcome.ok() && options_.tell) options_.tell(failure);
+    lock.lock();
+    if (outcome.ok() && !*outcome) continue;
+    note(failure);
+    const auto at = commits_.begin() + static_cast<std::ptrdiff_t>(i);
+    commits_.erase(outcome.ok() ? commits_.begin() : at, at + 1);
+    return true;
   }
-  if (failure_.ok() && !outcome.ok()) {
-    failure_ = outcome.status().because(fmt::format("checkpoint of step {}", commit.contents.step));
-  }
-  commits_.pop_front();
+  return false;
+}
+
+void Writer::note(const Status& outcome) {
+  if (options_.tell || failure_.ok()) failure_ = outcome;
 }
 
 // Whether it is; an error when it never will be.
@@ -131,6 +147,7 @@ Result<bool> Writer::complete(const Commit& commit) {
   if (ready.ok() && *ready) {
     const auto committed = directory_.commit(layout_, contents);
     if (committed.ok()) {
+      directory_.discard_before(contents.step);
       DIST_TRY_BECAUSE(directory_.prune(options_.keep), "older ones");
       return true;
     }

@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -20,6 +21,9 @@ struct WriterOptions {
   int keep = 2;  ///< complete checkpoints that stay
   /// For the other ranks' shards to come, before a checkpoint is given up.
   Duration timeout = std::chrono::seconds(120);
+  /// Hears of every failure at once, on the writer's thread; wait() then tells only whether the
+  /// last one failed.
+  std::function<void(const Status&)> tell{};
 };
 
 /// A thread of low priority that writes this rank's shards, and on rank 0 completes checkpoints
@@ -33,12 +37,15 @@ class Writer final : public Sink {
   ~Writer() override;
 
   void accept(Snapshot snapshot) override;
+  bool has_room() const override;
   std::unique_ptr<Source> newest() const override;
 
-  /// Rank 0: completes a checkpoint once its shards are there. Never blocks.
+  /// Rank 0: completes a checkpoint once its shards are there. Never blocks. One whose shards are
+  /// not all there when those of a later one are is passed over.
   void commit(Contents contents);
 
-  /// Blocks until all that was asked for is done; the first failure since the last call.
+  /// Blocks until all that was asked for is done; the first failure since the last call (but see
+  /// WriterOptions::tell).
   Status wait();
 
  private:
@@ -50,7 +57,8 @@ class Writer final : public Sink {
 
   void loop();
   void write_next(Lock& lock);
-  void commit_next(Lock& lock);
+  bool commit_one(Lock& lock);
+  void note(const Status& outcome);
   Status write(const Snapshot& snapshot);
   Result<bool> complete(const Commit& commit);
   bool idle() const { return snapshots_.empty() && commits_.empty() && !working_; }
@@ -58,7 +66,7 @@ class Writer final : public Sink {
   Directory directory_;
   const Layout layout_;
   const WriterOptions options_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable work_;
   std::condition_variable done_;
   std::deque<Snapshot> snapshots_;  // guarded by mutex_
