@@ -5,6 +5,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 #include "allreduce/device_group.h"
 #include "allreduce/device_strategy.h"
 #include "allreduce/group.h"
@@ -15,6 +17,7 @@
 #include "libdist/transport/mpi.h"
 #include "libdist/transport/shm.h"
 #include "libdist/transport/tcp.h"
+#include "ps/shard.h"
 #include "ps/strategy.h"
 
 namespace dist {
@@ -107,8 +110,58 @@ Result<std::unique_ptr<Strategy>> make_strategy(std::string_view name, World& wo
   return make_borrowed_strategy(*std::move(made), arena, updates_parameters(update.rule));
 }
 
+namespace {
+
+// Of a world in which workers may be lost, or come and go.
+Result<std::vector<Rank>> server_ranks(const World& world) {
+  const auto roles =
+      ps::make_roles(world.ranks(), world.options().servers, world.options().placement);
+  DIST_TRY(roles);
+  std::vector<Rank> ranks;
+  for (int server = 0; server < roles->servers; ++server) {
+    ranks.push_back(roles->server_rank(server));
+  }
+  return ranks;
+}
+
+bool contains(const std::vector<Rank>& ranks, Rank rank) {
+  return std::find(ranks.begin(), ranks.end(), rank) != ranks.end();
+}
+
+Result<bool> all_serve(const World& world, const std::vector<Rank>& members) {
+  const auto servers = server_ranks(world);
+  DIST_TRY(servers);
+  return !members.empty() && std::all_of(members.begin(), members.end(),
+                                         [&](Rank rank) { return contains(*servers, rank); });
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Checkpoints>> open_checkpoints(World& world, const Arena& arena,
+                                                      std::string_view rule,
+                                                      CheckpointOptions options) {
+  if (!world.options().elastic && !world.options().drops_lost_workers()) {
+    const auto all = make_group(world);
+    DIST_TRY(all);
+    return Checkpoints::open(**all, arena, rule, std::move(options));
+  }
+  auto servers = server_ranks(world);
+  DIST_TRY_BECAUSE(servers, "checkpoint");
+  if (!contains(*servers, world.rank())) {
+    return Checkpoints::follow(arena, rule, std::move(options));
+  }
+  const auto group = make_group(world, *std::move(servers));
+  DIST_TRY(group);
+  const Log& log = world.log();
+  return Checkpoints::open_at_servers(
+      **group, arena, rule, std::move(options),
+      [&log](const Status& failure) { log.warning(failure.message()); });
+}
+
 Result<std::unique_ptr<Group>> make_group(World& world, std::vector<Rank> members) {
-  if (world.options().elastic) {
+  const auto elastic_members = world.options().elastic ? all_serve(world, members) : true;
+  DIST_TRY(elastic_members);
+  if (!*elastic_members) {
     return Status::invalid_argument(
         "group: the workers of an elastic world know servers only, and come and go");
   }

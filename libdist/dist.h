@@ -49,8 +49,16 @@ Result<std::unique_ptr<Strategy>> make_strategy(std::string_view name, World& wo
 /// of their numbers in it; none = all ranks. Every member calls it, with the same list, and blocks
 /// until all have; other ranks do not. The world (which may be moved) must outlive the group.
 /// Errors: a list with a rank that is not there, or without the own; members that were given
-/// different lists or options; an algorithm that the transport cannot carry; a bad choice-table.
+/// different lists or options; an algorithm that the transport cannot carry; a bad choice-table;
+/// in an elastic world a member that is no parameter server.
 Result<std::unique_ptr<Group>> make_group(World& world, std::vector<Rank> members = {});
+
+/// The checkpoints of a world's job: Checkpoints::open() among all ranks; or, where workers may be
+/// lost or come and go, among the parameter servers alone, while workers follow. Every rank calls
+/// it, before it begins its strategy. See there.
+Result<std::unique_ptr<Checkpoints>> open_checkpoints(World& world, const Arena& arena,
+                                                      std::string_view rule,
+                                                      CheckpointOptions options);
 
 /// Connects the transport that options.transport names. Blocks until all ranks have met.
 Result<std::unique_ptr<Transport>> make_transport(const Options& options);

@@ -31,14 +31,15 @@ enum class Kind : std::uint8_t {
   bye = 5,    ///< the worker's last message
   // Server to worker.
   welcome = 6,   ///< answers hello; value = the server's layout hash, step = with which the worker
-                 ///< goes on, version = 1 where the server has its first parameters
+                 ///< goes on, version = 1 where the server has its first parameters, more by the
+                 ///< step of the checkpoint that it took them from
   reply = 7,     ///< a piece's parameters follow; value = staleness of the worker's last push of it
   farewell = 8,  ///< answers bye; the server's last message
   failed = 9,    ///< the server stops; worker = whose fault (or kNobody), code = ErrorCode; value =
                  ///< rank + 1 of a server that was lost, if one was
   // Worker to server again.
   save =
-      10,  ///< worker 0 asks for a checkpoint, with `step` of its steps in it; value = its number
+      10,  ///< worker 0 (any where they come and go) asks for a checkpoint, with `step` of its steps in it; value = its number
 };
 std::string_view name_of(Kind kind);
 

@@ -70,7 +70,11 @@ std::unique_ptr<Task> Server::make_task(std::shared_ptr<Server> server) {
 Status Server::use_checkpoints(checkpoint::Sink* sink, const checkpoint::Source* source) {
   checkpoint_sink_ = sink;
   if (source == nullptr) return {};
-  return store_->resume(*source).because(name());
+  DIST_TRY_BECAUSE(store_->resume(*source), name());
+  if (!options_.membership.changes()) return {};
+  // Any worker may be the first to come, and none of them knows files.
+  resumed_at_ = source->step();
+  return store_->resume_parameters(*source).because(name());
 }
 
 void Server::use_host_memory(const HostMemory& host) {
@@ -234,7 +238,8 @@ bool Server::in_turn(const Peer& peer, const Header& header) const {
              (header.value == kFinal ? rests && header.step == peer.step
                                      : header.step == peer.pulls_answered);
     case Kind::save:
-      return rests && peer.worker == 0 && header.step == peer.step && checkpoint_sink_ != nullptr;
+      return rests && (peer.worker == 0 || options_.membership.changes()) &&
+             header.step == peer.step && checkpoint_sink_ != nullptr;
     case Kind::bye:
       return between_steps;
     default:
@@ -280,7 +285,7 @@ Status Server::handle(Transport& transport, Peer& peer, const Header& header) {
       if (peer.pull->final) stop_contributing(peer);
       return {};
     case Kind::save:
-      save_asked_ = header.value;
+      ask_to_save(header.value);
       return {};
     case Kind::bye:
       end(transport, peer);
@@ -363,7 +368,7 @@ bool Server::update(Transport& transport) {
     return !store_->busy(at) && replies_in_place_[at] == 0;  // nobody reads or writes it
   };
   save_if_asked();
-  while (pool_.has_room() && !save_asked_ && may_write()) {
+  while (pool_.has_room() && saves_asked_.empty() && may_write()) {
     const auto last = std::find_if(ready_.rbegin(), ready_.rend(), startable);
     const auto first = std::find_if(ready_.begin(), ready_.end(), startable);
     if (first == ready_.end()) break;
@@ -392,11 +397,19 @@ Status Server::update_by_norms(Transport& transport, bool* moved) {
   return {};
 }
 
-// A checkpoint is a copy of what stands still: the next updates wait for those that are computed.
+// Where anybody may be gone the next moment all workers ask, and the first one is heard.
+void Server::ask_to_save(std::uint64_t number) {
+  if (options_.membership.changes() && number <= newest_save_) return;
+  newest_save_ = number;
+  saves_asked_.push_back(number);
+}
+
+// A checkpoint is a copy of what stands still: the next updates wait for those that are computed,
+// and until the one before it is on disk, so that copies do not pile up.
 void Server::save_if_asked() {
-  if (!save_asked_ || !pool_.idle()) return;
-  checkpoint_sink_->accept(store_->snapshot(*save_asked_));
-  save_asked_.reset();
+  if (saves_asked_.empty() || !pool_.idle() || !checkpoint_sink_->has_room()) return;
+  checkpoint_sink_->accept(store_->snapshot(saves_asked_.front()));
+  saves_asked_.pop_front();
 }
 
 bool Server::packs(Kind kind, std::size_t at) const {
@@ -411,7 +424,7 @@ bool Server::finished() const {
     if (peer.present || (ended && peer.link && peer.link->sends_in_flight() != 0)) return false;
     any_ended |= ended;
   }
-  return any_ended && !save_asked_;
+  return any_ended && saves_asked_.empty();
 }
 
 }  // namespace dist::ps

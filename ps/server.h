@@ -34,7 +34,8 @@ namespace dist::ps {
 struct Membership {
   bool elastic = false;  ///< workers come when they come, see Options::elastic
   bool drops = false;    ///< goes on without a worker that is lost
-  int min_workers = 0;   ///< elastic: so many must have come before training starts; 0 = all
+  bool changes() const { return elastic || drops; }
+  int min_workers = 0;  ///< elastic: so many must have come before training starts; 0 = all
   /// Elastic: how long it stays without any worker.
   Duration patience = std::chrono::seconds(30);
 };
@@ -164,6 +165,7 @@ class Server {
   void enqueue_all_ready();
   bool update(Transport& transport);
   Status update_by_norms(Transport& transport, bool* moved);
+  void ask_to_save(std::uint64_t number);
   void save_if_asked();
   Status answer(Transport& transport, Peer& peer, bool* moved);
   void publish_report();
@@ -212,7 +214,9 @@ class Server {
   const HostMemory* host_ = nullptr;
   std::atomic<std::uint64_t> bytes_placed_ = 0;
   checkpoint::Sink* checkpoint_sink_ = nullptr;
-  std::optional<std::uint64_t> save_asked_;  // by its number
+  std::deque<std::uint64_t> saves_asked_;  // by their numbers
+  std::uint64_t newest_save_ = 0;          // that was asked for
+  std::uint64_t resumed_at_ = 0;           // the step of the checkpoint that parameters came from
   std::vector<Peer> peers_;
   bool started_ = false;   // pulls are answered
   TimePoint alone_since_;  // elastic: without any worker

@@ -53,7 +53,7 @@ void Server::greet(Transport& transport, Peer& peer) {
   peer.link->send(transport, {.kind = Kind::welcome,
                               .worker = static_cast<std::uint32_t>(peer.worker),
                               .step = peer.step,
-                              .version = store_->ready() ? 1u : 0u,
+                              .version = store_->ready() ? 1 + resumed_at_ : 0,
                               .value = options_.layout_hash});
 }
 

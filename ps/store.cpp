@@ -306,6 +306,14 @@ checkpoint::Snapshot Store::snapshot(std::uint64_t step) const {
   return copy;
 }
 
+Status Store::resume_parameters(const checkpoint::Source& source) {
+  for (std::size_t at = 0; at < entries_.size(); ++at) {
+    DIST_TRY_BECAUSE(source.read(piece(at).range, 0, parameters(at)), "resume");
+    mark_initialised(at);
+  }
+  return {};
+}
+
 Status Store::resume(const checkpoint::Source& source) {
   for (std::size_t at = 0; at < entries_.size(); ++at) {
     entries_[at].policy.resume(source.version(piece(at).range));

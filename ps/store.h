@@ -115,8 +115,9 @@ class Store {
   checkpoint::Snapshot snapshot(std::uint64_t step) const;
 
   /// Takes state and versions from a checkpoint; the parameters come from worker 0 as always, who
-  /// has them from the same one. Before the first contribution.
+  /// has them from the same one, or from there too. Before the first contribution.
   Status resume(const checkpoint::Source& source);
+  Status resume_parameters(const checkpoint::Source& source);
   /// See Policy: over all pieces, the latest step.
   std::uint64_t joining_step() const;
   void join(int worker, std::uint64_t step);

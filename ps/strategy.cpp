@@ -145,6 +145,7 @@ class ParameterServer final : public Strategy {
     DIST_TRY(progress_.run(worker_->make_hello()));
     if (worker() == 0) DIST_TRY(progress_.run(worker_->make_initialise()));
     step_ = worker_->first_step();
+    if (members_change()) first_step_ = worker_->resumed_at();
     DIST_TRY(progress_.run(worker_->make_pull(step_, nullptr)));
     bytes_sent_ = progress_.counters().sent;
     return {};
@@ -231,7 +232,9 @@ class ParameterServer final : public Strategy {
                                 worker_->held_back());
       checkpoint_sink_->accept(std::move(snapshot));
     }
-    if (worker() == 0) DIST_TRY(progress_.run(worker_->make_save(step_, step)));
+    if (worker() == 0 || members_change()) {
+      DIST_TRY(with_loss(progress_.run(worker_->make_save(step_, step))));
+    }
     return saving;
   }
 
@@ -248,11 +251,13 @@ class ParameterServer final : public Strategy {
                                       whole(), worker_->held_back());
   }
 
+  bool members_change() const { return options_.elastic || options_.drops_lost_workers(); }
+
   Range whole() const { return {0, arena_.elems().value}; }
 
   // Where all workers save after the same step.
   bool keeps_held_back() const {
-    return rules_.together() && !rules_.may_drop() && !options_.drops_lost_workers() &&
+    return rules_.together() && !rules_.may_drop() && !members_change() &&
            !worker_->held_back().of(whole()).empty();
   }
 

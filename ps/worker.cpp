@@ -99,6 +99,7 @@ Status Worker::from(int server, const Status& why) const {
 void Worker::note_welcome(int server, const Header& welcome) {
   first_step_ = std::max(first_step_, welcome.step);
   initialised_[static_cast<std::size_t>(server)] = welcome.version != 0;
+  resumed_at_ = std::max(resumed_at_, std::max<std::uint64_t>(welcome.version, 1) - 1);
 }
 
 Header Worker::header(Kind kind) const {

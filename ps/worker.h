@@ -89,14 +89,16 @@ class Worker : public std::enable_shared_from_this<Worker> {
   std::unique_ptr<Task> make_pull(std::uint64_t step, std::shared_ptr<Arrivals> arrivals);
   /// The same with everything in them that other workers still push; this one pushes no more.
   std::unique_ptr<Task> make_final_pull(std::uint64_t step);
-  /// Worker 0: asks all servers for a checkpoint; `step` steps of this worker are in it, `number`
-  /// is its own. Ends when the question has left.
+  /// Worker 0, or any where they come and go: asks all servers for a checkpoint; `step` steps of
+  /// this worker are in it, `number` is its own. Ends when the question has left.
   std::unique_ptr<Task> make_save(std::uint64_t step, std::uint64_t number);
   /// Says that this worker has ended.
   std::unique_ptr<Task> make_bye();
 
   /// After the greeting: the step with which this worker goes on.
   std::uint64_t first_step() const { return first_step_; }
+  /// The step of the checkpoint from which the servers took their parameters, else 0.
+  std::uint64_t resumed_at() const { return resumed_at_; }
 
   // For the tasks.
   void note_welcome(int server, const Header& welcome);
@@ -141,6 +143,7 @@ class Worker : public std::enable_shared_from_this<Worker> {
   ErrorFeedback feedback_;
   Bytes saved_;
   std::uint64_t first_step_ = 0;
+  std::uint64_t resumed_at_ = 0;
   std::vector<bool> initialised_;  // by server
   bool in_place_ = false;
   PushLanes lanes_;

@@ -87,20 +87,62 @@ Status agree(Group& all, const Status& mine) {
   return mine;
 }
 
+// Who writes the first shard completes the checkpoint too: nobody else says that there is one.
+class CompletingSink final : public checkpoint::Sink {
+ public:
+  CompletingSink(checkpoint::Writer& writer, std::map<std::string, std::string> values)
+      : writer_(writer), values_(std::move(values)) {}
+
+  void accept(checkpoint::Snapshot snapshot) override {
+    checkpoint::Contents contents{snapshot.step(), snapshot.shards(), values_, {}};
+    const bool first = snapshot.shard() == 0;
+    writer_.accept(std::move(snapshot));
+    if (first) writer_.commit(std::move(contents));
+  }
+  bool has_room() const override { return writer_.has_room(); }
+  std::unique_ptr<checkpoint::Source> newest() const override { return writer_.newest(); }
+
+ private:
+  checkpoint::Writer& writer_;
+  const std::map<std::string, std::string> values_;
+};
+
+// Who completes a checkpoint.
+enum class Completes : std::uint8_t {
+  nothing,  // somebody else does
+  saved,    // what save() was called for
+  written,  // whatever the strategy gives away
+};
+
+// What a rank has found out before it can write.
+struct Opened {
+  std::unique_ptr<FileSystem> files;
+  Directory directory;
+  Layout layout;
+  std::unique_ptr<Reader> reader;  // null: the job begins anew
+  std::vector<std::string> damaged;
+};
+
 class JobCheckpoints final : public Checkpoints {
  public:
-  JobCheckpoints(std::unique_ptr<FileSystem> files, Directory directory, Layout layout,
-                 const CheckpointOptions& options, bool commits, std::unique_ptr<Reader> reader,
-                 std::vector<std::string> damaged)
-      : files_(std::move(files)),
-        directory_(directory),
-        elems_(layout.entries.back().range.end),
-        commits_(commits),
-        reader_(std::move(reader)),
-        damaged_(std::move(damaged)),
-        writer_(std::move(directory), std::move(layout), {options.keep, options.timeout}) {}
+  JobCheckpoints(Opened opened, CheckpointOptions options, Completes completes,
+                 std::function<void(const Status&)> tell)
+      : files_(std::move(opened.files)),
+        directory_(opened.directory),
+        elems_(opened.layout.entries.back().range.end),
+        completes_(completes),
+        values_(std::move(options.values)),
+        reader_(std::move(opened.reader)),
+        damaged_(std::move(opened.damaged)),
+        writer_(std::move(opened.directory), std::move(opened.layout),
+                {options.keep, options.timeout, std::move(tell)}),
+        completing_(writer_, values_) {}
 
-  void attach(Strategy& strategy) override { strategy.use_checkpoints(&writer_, reader_.get()); }
+  void attach(Strategy& strategy) override {
+    checkpoint::Sink* sink = &writer_;
+    if (completes_ == Completes::written) sink = &completing_;
+    strategy.use_checkpoints(sink, reader_.get());
+  }
 
   std::string resumed_from() const override { return reader_ ? reader_->folder() : ""; }
   std::uint64_t first_step() const override { return reader_ ? reader_->step() : 0; }
@@ -115,7 +157,8 @@ class JobCheckpoints final : public Checkpoints {
     Status before = writer_.wait();
     const auto saving = strategy.save();
     DIST_TRY_BECAUSE(saving, "checkpoint");
-    if (!commits_) return before;
+    if (completes_ != Completes::saved) return before;
+    values.insert(values_.begin(), values_.end());
     checkpoint::Contents contents{saving->step, saving->shards, std::move(values), {}};
     for (CheckpointFile& file : files) {
       contents.attachments.push_back({std::move(file.name), std::move(file.bytes)});
@@ -135,24 +178,26 @@ class JobCheckpoints final : public Checkpoints {
   const std::unique_ptr<FileSystem> files_;
   const Directory directory_;
   const std::uint64_t elems_;
-  const bool commits_;
-  const std::unique_ptr<Reader> reader_;  // null: the job begins anew
+  const Completes completes_;
+  const std::map<std::string, std::string> values_;
+  const std::unique_ptr<Reader> reader_;
   const std::vector<std::string> damaged_;
   const std::map<std::string, std::string> no_values_;
   checkpoint::Writer writer_;
+  CompletingSink completing_;
 };
 
-}  // namespace
+void normalize(CheckpointOptions* options) {
+  auto& directory = options->directory;
+  while (directory.size() > 1 && directory.back() == '/') directory.pop_back();
+}
 
-Result<std::unique_ptr<Checkpoints>> Checkpoints::open(Group& all, const Arena& arena,
-                                                       std::string_view rule,
-                                                       CheckpointOptions options) {
+// Among all who write.
+Result<Opened> open_together(Group& all, const Arena& arena, std::string_view rule,
+                             const CheckpointOptions& options) {
   if (arena.alias_window().value != 0) {
     return Status::invalid_argument(
         "checkpoint: a replay's parameters mean nothing; there is nothing to save");
-  }
-  while (options.directory.size() > 1 && options.directory.back() == '/') {
-    options.directory.pop_back();
   }
   auto files = checkpoint::make_system_files();
   Opening opening(*files, options);
@@ -176,9 +221,41 @@ Result<std::unique_ptr<Checkpoints>> Checkpoints::open(Group& all, const Arena& 
     reader = *std::move(read);
   }
   const Directory directory(*files, options.directory, finding.job);
+  return Opened{std::move(files), directory, std::move(layout), std::move(reader),
+                std::move(damaged)};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Checkpoints>> Checkpoints::open(Group& all, const Arena& arena,
+                                                       std::string_view rule,
+                                                       CheckpointOptions options) {
+  normalize(&options);
+  auto opened = open_together(all, arena, rule, options);
+  DIST_TRY(opened);
+  const auto completes = all.rank() == 0 ? Completes::saved : Completes::nothing;
   return std::unique_ptr<Checkpoints>(
-      std::make_unique<JobCheckpoints>(std::move(files), directory, std::move(layout), options,
-                                       all.rank() == 0, std::move(reader), std::move(damaged)));
+      std::make_unique<JobCheckpoints>(*std::move(opened), std::move(options), completes, nullptr));
+}
+
+Result<std::unique_ptr<Checkpoints>> Checkpoints::open_at_servers(
+    Group& servers, const Arena& arena, std::string_view rule, CheckpointOptions options,
+    std::function<void(const Status&)> tell) {
+  normalize(&options);
+  auto opened = open_together(servers, arena, rule, options);
+  DIST_TRY(opened);
+  return std::unique_ptr<Checkpoints>(std::make_unique<JobCheckpoints>(
+      *std::move(opened), std::move(options), Completes::written, std::move(tell)));
+}
+
+std::unique_ptr<Checkpoints> Checkpoints::follow(const Arena& arena, std::string_view rule,
+                                                 CheckpointOptions options) {
+  normalize(&options);
+  auto files = checkpoint::make_system_files();
+  const Directory directory(*files, options.directory, 0);
+  return std::make_unique<JobCheckpoints>(
+      Opened{std::move(files), directory, Layout::of(arena, rule), nullptr, {}}, std::move(options),
+      Completes::nothing, nullptr);
 }
 
 }  // namespace dist

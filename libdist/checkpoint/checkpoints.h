@@ -16,6 +16,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -38,6 +39,7 @@ struct CheckpointOptions {
   bool resume = false;    ///< begin with the newest complete one; anew where there is none
   std::optional<std::uint64_t> newest_step{};    ///< with `resume`: later ones are passed over
   Duration timeout = std::chrono::seconds(120);  ///< for all ranks' shards to be written
+  std::map<std::string, std::string> values{};   ///< in every checkpoint, beside those of save()
 };
 
 /// A file that the program adds to a checkpoint.
@@ -56,6 +58,20 @@ class Checkpoints {
   static Result<std::unique_ptr<Checkpoints>> open(Group& all, const Arena& arena,
                                                    std::string_view rule,
                                                    CheckpointOptions options);
+
+  /// As open(), of the parameter servers of a world whose workers come and go (their group): they
+  /// alone write checkpoints and complete them, whenever their strategy is asked to. They hold
+  /// options.values, no files, and none of save()'s values. `tell` hears of failures, on a thread
+  /// of its own.
+  static Result<std::unique_ptr<Checkpoints>> open_at_servers(
+      Group& servers, const Arena& arena, std::string_view rule, CheckpointOptions options,
+      std::function<void(const Status&)> tell);
+
+  /// Of a worker of such a world: its save() asks the servers, who also know where the job goes on
+  /// (Strategy::next_step()). It reads the directory only to tell what a failure has lost.
+  static std::unique_ptr<Checkpoints> follow(const Arena& arena, std::string_view rule,
+                                             CheckpointOptions options);
+
   virtual ~Checkpoints() = default;
 
   /// Lets a strategy save here, and begin where the job resumes. Before its begin(), on every rank;
@@ -77,7 +93,9 @@ class Checkpoints {
   /// training waits for that) and writes it in the background. Of sync strategies all ranks call it
   /// after the same step. Before that it waits for the checkpoint before this one and returns its
   /// failure, which does not keep this one from being written. `values` (one line each) and
-  /// `files` count on rank 0. Not after any rank's join(): its share would be missing.
+  /// `files` count on rank 0. Not after any rank's join(): its share would be missing. Where
+  /// workers come and go every one calls it after the same steps, say each hundredth; the first to
+  /// get to a step lets the servers save it.
   virtual Status save(Strategy& strategy, std::map<std::string, std::string> values = {},
                       std::vector<CheckpointFile> files = {}) = 0;
 

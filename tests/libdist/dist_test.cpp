@@ -82,4 +82,26 @@ TEST_CASE("a group of all ranks gives every rank the same exact sums") {
   }
 }
 
+TEST_CASE("in an elastic world the servers can be a group, and workers cannot") {
+  dist::Options options;
+  options.elastic = true;
+  options.placement = dist::Placement::dedicated;
+  options.servers = 2;
+  dist::test::run_ranks(
+      "tcp", 4,
+      [](dist::World& world) {
+        for (const std::vector<int>& members : {std::vector<int>{}, {0, 1, 2, 3}, {1, 2, 3}}) {
+          const auto refused = dist::make_group(world, members);
+          expect(refused.status().message().find("know servers only") != std::string::npos,
+                 "{} members: {}", members.size(), refused.status().message());
+        }
+        if (world.rank() < 2) return;
+        const auto servers = dist::make_group(world, {2, 3}).value();
+        std::vector<float> values(100, static_cast<float>(world.rank()));
+        expect_ok(servers->all_reduce(values));
+        expect(values == std::vector<float>(100, 5), "2 + 3");
+      },
+      options);
+}
+
 TEST_CASE("the version is the project's") { REQUIRE(dist::version().substr(0, 2) == "0."); }
