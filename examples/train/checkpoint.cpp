@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "examples/train/replica.h"
+#include "examples/train/report.h"
 #include "examples/train/termination.h"
 #include "examples/train/weights.h"
 
@@ -55,26 +56,27 @@ void say(const std::string& line) {
 dist::Result<std::unique_ptr<Saver>> Saver::open(const TrainOptions& options,
                                                  const Replica& replica, dist::World& world) {
   if (options.checkpoint.empty()) return std::unique_ptr<Saver>();
-  const auto all = dist::make_group(world);
-  DIST_TRY(all);
-  auto checkpoints = dist::Checkpoints::open(**all, *replica.arena, options.optimizer,
-                                             {.directory = options.checkpoint,
-                                              .keep = options.checkpoint_keep,
-                                              .resume = options.resume,
-                                              .timeout = options.world.timeout});
+  auto checkpoints = dist::open_checkpoints(world, *replica.arena, options.optimizer,
+                                            {.directory = options.checkpoint,
+                                             .keep = options.checkpoint_keep,
+                                             .resume = options.resume,
+                                             .timeout = options.world.timeout,
+                                             .values = identity(options, replica)});
   DIST_TRY(checkpoints);
-  std::unique_ptr<Saver> saver(new Saver(options, *std::move(checkpoints)));
+  const bool alone = stands_alone(world);
+  std::unique_ptr<Saver> saver(new Saver(options, *std::move(checkpoints), !alone));
   const dist::Checkpoints& from = *saver->checkpoints_;
   DIST_TRY(compare(from.values(), identity(options, replica), from.resumed_from()));
   saver->checkpoints_->attach(*replica.strategy);
-  if (synchronous(options) && replica.workers > 1 && replica.trains()) {
+  if (synchronous(options) && replica.workers > 1 && replica.trains() && !alone) {
     std::vector<dist::Rank> workers(static_cast<std::size_t>(replica.workers));
     std::iota(workers.begin(), workers.end(), 0);
     auto group = dist::make_group(world, std::move(workers));
     DIST_TRY(group);
     saver->workers_ = *std::move(group);
   }
-  if (world.rank() != 0 || !options.resume) return saver;
+  // Where workers come and go the first server knows, else the first rank.
+  if (world.rank() != (alone ? replica.workers : 0) || !options.resume) return saver;
   for (const auto& line : from.damaged()) say("passed over a damaged checkpoint: " + line);
   say(from.resumed_from().empty()
           ? fmt::format("no checkpoint in {}: beginning anew", options.checkpoint)
@@ -101,12 +103,13 @@ dist::Result<bool> Saver::after_step(std::int64_t step, const Replica& replica) 
 
 // A disk that is full does not end the training: it is told, and tried again the next time.
 void Saver::save(std::int64_t steps, const Replica& replica) {
-  auto values = identity(options_, replica);
+  std::map<std::string, std::string> values;
   values["next_step"] = fmt::format("{}", steps);
   values["workers"] = fmt::format("{}", replica.workers);
   values["batch"] = fmt::format("{}", options_.batch);
   std::vector<dist::CheckpointFile> files;
-  if (replica.worker == 0) files.push_back({"weights.safetensors", safetensors(*replica.network)});
+  if (saves_files_ && replica.worker == 0)
+    files.push_back({"weights.safetensors", safetensors(*replica.network)});
   tell_failure(checkpoints_->save(*replica.strategy, std::move(values), std::move(files)));
 }
 

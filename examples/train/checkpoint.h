@@ -37,8 +37,9 @@ class Saver {
   dist::Status with_loss(const dist::Status& failure, std::int64_t steps) const;
 
  private:
-  Saver(const TrainOptions& options, std::unique_ptr<dist::Checkpoints> checkpoints)
-      : options_(options), checkpoints_(std::move(checkpoints)) {}
+  Saver(const TrainOptions& options, std::unique_ptr<dist::Checkpoints> checkpoints,
+        bool saves_files)
+      : options_(options), checkpoints_(std::move(checkpoints)), saves_files_(saves_files) {}
 
   dist::Result<bool> agree_to_stop();
   void save(std::int64_t steps, const Replica& replica);
@@ -46,6 +47,7 @@ class Saver {
 
   const TrainOptions& options_;
   std::unique_ptr<dist::Checkpoints> checkpoints_;
+  const bool saves_files_;                // not where servers write checkpoints by themselves
   std::unique_ptr<dist::Group> workers_;  // null: nobody to agree with
 };
 

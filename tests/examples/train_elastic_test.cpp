@@ -3,10 +3,15 @@
 // reports for itself.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <csignal>
+#include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <set>
+#include <thread>
 
+#include "libdist/types.h"
 #include "tests/examples/train_run.h"
 #include "tests/support/catch.h"
 
@@ -31,6 +36,18 @@ int count_of(const std::string& text, const std::string& part) {
   int count = 0;
   for (auto at = text.find(part); at != text.npos; at = text.find(part, at + 1)) ++count;
   return count;
+}
+
+// In the newest complete checkpoint; 0: there is none.
+int newest_step(const std::string& directory) {
+  int newest = 0;
+  std::error_code none_yet;
+  for (const auto& entry : std::filesystem::directory_iterator(directory, none_yet)) {
+    int step = 0;
+    const auto name = entry.path().filename().string();
+    if (std::sscanf(name.c_str(), "step-%d", &step) == 1) newest = std::max(newest, step);
+  }
+  return newest;
 }
 
 }  // namespace
@@ -76,16 +93,55 @@ TEST_CASE("without a restart the others go on without it") {
   CHECK(done.out.find("[1] step   200/200") != std::string::npos);
 }
 
-TEST_CASE("checkpoints of an elastic world are refused") {
+TEST_CASE("a job that lost a worker and then its server resumes with other workers") {
   const ScratchDirectory scratch;
-  const auto done =
-      run_program(elastic(3, 0,
-                          "--model small_cnn --backend ref --batch 1 --steps 5 --strategy sync-ps "
-                          "--checkpoint " +
-                              scratch.path("c")));
-  INFO(done.err);
-  CHECK(done.exit_code != 0);
-  CHECK(done.err.find("the workers of an elastic world know servers only") != std::string::npos);
+  const auto run = [&](const std::string& strategy, int steps) {
+    return fmt::format(
+        "--model small_cnn --backend ref --batch 1 --warmup 0 --progress --strategy {} "
+        "--checkpoint {} --checkpoint-every 10 --steps {} ",
+        strategy, scratch.path("c"), steps);
+  };
+  {
+    Program job(elastic(4, 0, run("async-ps", 100'000)));
+    job.wait_for("[1] step    20/");
+    const auto ranks = children_of(job.pid(), "train_cnn");
+    REQUIRE(ranks.size() == 4);
+    ::kill(ranks[0], SIGKILL);
+    const auto limit = Clock::now() + std::chrono::seconds(60);
+    const auto kept = newest_step(scratch.path("c"));
+    while (newest_step(scratch.path("c")) < kept + 40 && Clock::now() < limit) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    ::kill(ranks[3], SIGKILL);
+    const auto done = job.wait(60);
+    INFO(done.err);
+    CHECK(done.exit_code != 0);
+    CHECK(done.err.find("; the newest complete checkpoint holds ") != std::string::npos);
+    CHECK(done.err.find(" are lost: go on with --resume") != std::string::npos);
+  }
+  const auto kept = newest_step(scratch.path("c"));
+  REQUIRE(kept >= 40);
+  const auto resumed = run_program(elastic(3, 0, run("sync-ps", kept + 15) + "--resume"));
+  INFO(resumed.out << resumed.err);
+  CHECK(resumed.exit_code == 0);
+  CHECK(count_of(resumed.out, fmt::format("[2] resumed at step {} (version ", kept)) == 1);
+  for (const int worker : {0, 1}) {
+    CHECK(count_of(resumed.out, fmt::format("[{}] step {:>5}/", worker, kept)) == 0);
+    CHECK(count_of(resumed.out, fmt::format("[{}] step {:>5}/", worker, kept + 15)) == 1);
+  }
+  CHECK(newest_step(scratch.path("c")) == kept + 15);
+}
+
+TEST_CASE("a checkpoint of another seed is refused by the servers, and the job ends") {
+  const ScratchDirectory scratch;
+  const auto arguments =
+      "--model small_cnn --backend ref --batch 1 --warmup 0 --steps 3 --strategy sync-ps "
+      "--checkpoint " +
+      scratch.path("c");
+  CHECK(run_program(elastic(3, 0, arguments)).exit_code == 0);
+  const auto other = run_program(elastic(3, 0, arguments + " --resume --seed 2"));
+  CHECK(other.exit_code != 0);
+  CHECK(count_of(other.err, "is of a run with seed 1, this one has 2") == 1);
 }
 
 }  // namespace dist::test
