@@ -118,6 +118,7 @@ Result<std::vector<Rank>> server_ranks(const World& world) {
       ps::make_roles(world.ranks(), world.options().servers, world.options().placement);
   DIST_TRY(roles);
   std::vector<Rank> ranks;
+  ranks.reserve(static_cast<std::size_t>(roles->servers));
   for (int server = 0; server < roles->servers; ++server) {
     ranks.push_back(roles->server_rank(server));
   }

@@ -23,7 +23,7 @@ void lower_priority() {
 }  // namespace
 
 Writer::Writer(Directory directory, Layout layout, WriterOptions options)
-    : directory_(std::move(directory)), layout_(std::move(layout)), options_(options) {
+    : directory_(std::move(directory)), layout_(std::move(layout)), options_(std::move(options)) {
   thread_ = std::thread([this] { loop(); });
 }
 
