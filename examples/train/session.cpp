@@ -102,7 +102,13 @@ Status publish(const TrainOptions& options, const Replica& replica, const Measur
   return {};
 }
 
-Outcome stopped(const TrainOptions& options, const Measurements& measured) {
+Outcome stopped(const TrainOptions& options, const Measurements& measured, bool alone) {
+  if (alone) {  // what it did after the last save is in none (DESIGN 53)
+    return {kStoppedExitCode,
+            fmt::format("stopped by SIGTERM after {} steps: a job with --resume goes on from the "
+                        "newest checkpoint of the servers",
+                        measured.steps)};
+  }
   if (options.world.rank != 0) return {kStoppedExitCode, ""};
   return {kStoppedExitCode,
           fmt::format("stopped by SIGTERM after {} steps, which are saved: go on with --resume",
@@ -129,7 +135,9 @@ Outcome train_together(TrainOptions options, const nn::Graph& graph, dist::World
   // Nobody leaves while rank 0 may still fail.
   auto outcome = agree(options, published, world);
   if (outcome.exit_code == 0) outcome = agree(options, measured->saved, world);
-  if (outcome.exit_code == 0 && measured->stopped) return stopped(options, *measured);
+  if (outcome.exit_code == 0 && measured->stopped) {
+    return stopped(options, *measured, stands_alone(world));
+  }
   return outcome;
 }
 

@@ -93,6 +93,23 @@ TEST_CASE("without a restart the others go on without it") {
   CHECK(done.out.find("[1] step   200/200") != std::string::npos);
 }
 
+TEST_CASE("a worker that is told to stop does, and the others go on") {
+  const ScratchDirectory scratch;
+  Program job(elastic(3, 0,
+                      "--model small_cnn --backend ref --batch 1 --steps 200 --warmup 0 "
+                      "--progress --strategy async-ps --checkpoint " +
+                          scratch.path("c")));
+  job.wait_for("[0] step    20/");
+  ::kill(children_of(job.pid(), "train_cnn")[0], SIGTERM);
+  const auto done = job.wait(120);
+  INFO(done.out << done.err);
+  CHECK(done.exit_code == 0);
+  CHECK(done.err.find("stopped by SIGTERM after ") != std::string::npos);
+  CHECK(done.err.find("which are saved") == std::string::npos);
+  CHECK(done.out.find("[1] step   200/200") != std::string::npos);
+  CHECK(newest_step(scratch.path("c")) == 200);
+}
+
 TEST_CASE("a job that lost a worker and then its server resumes with other workers") {
   const ScratchDirectory scratch;
   const auto run = [&](const std::string& strategy, int steps) {
