@@ -38,8 +38,8 @@ enum class Kind : std::uint8_t {
   failed = 9,    ///< the server stops; worker = whose fault (or kNobody), code = ErrorCode; value =
                  ///< rank + 1 of a server that was lost, if one was
   // Worker to server again.
-  save =
-      10,  ///< worker 0 (any where they come and go) asks for a checkpoint, with `step` of its steps in it; value = its number
+  save = 10,  ///< worker 0 (any where they come and go) asks for a checkpoint, with `step` of its
+              ///< steps in it; value = its number
 };
 std::string_view name_of(Kind kind);
 

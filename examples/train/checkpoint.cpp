@@ -108,8 +108,9 @@ void Saver::save(std::int64_t steps, const Replica& replica) {
   values["workers"] = fmt::format("{}", replica.workers);
   values["batch"] = fmt::format("{}", options_.batch);
   std::vector<dist::CheckpointFile> files;
-  if (saves_files_ && replica.worker == 0)
+  if (saves_files_ && replica.worker == 0) {
     files.push_back({"weights.safetensors", safetensors(*replica.network)});
+  }
   tell_failure(checkpoints_->save(*replica.strategy, std::move(values), std::move(files)));
 }
 
