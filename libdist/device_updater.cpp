@@ -4,10 +4,10 @@
 #include <fmt/format.h>
 
 #include <cstring>
-#include <thread>
 #include <utility>
 
 #include "libdist/check.h"
+#include "libdist/memory/device_wait.h"
 
 namespace dist {
 namespace {
@@ -31,8 +31,6 @@ struct Numbers {
         parts(squares + aligned(square_count * sizeof(double))),
         end(parts + aligned(part_count * sizeof(NormPart))) {}
 };
-
-constexpr Duration kPause = std::chrono::microseconds(50);
 
 }  // namespace
 
@@ -145,18 +143,7 @@ NormInputs DeviceUpdater::inputs() const {
 
 Status DeviceUpdater::wait_for(Slot& slot) {
   if (!slot.read) return {};
-  const auto begin = Clock::now();
-  for (;;) {
-    const auto passed = device_->passed(*slot.read);
-    DIST_TRY(passed);
-    if (*passed) break;
-    if (Clock::now() - begin > timeout_) {
-      return Status::timed_out(
-          fmt::format("{}: not at the step before last after {} s", device_->name(),
-                      std::chrono::duration_cast<std::chrono::seconds>(timeout_).count()));
-    }
-    std::this_thread::sleep_for(kPause);
-  }
+  DIST_TRY_BECAUSE(wait_for_mark(*device_, *slot.read, timeout_), "the step before last");
   device_->release_event(*std::exchange(slot.read, std::nullopt));
   return {};
 }

@@ -141,7 +141,7 @@ Result<bool> all_serve(const World& world, const std::vector<Rank>& members) {
 Result<std::unique_ptr<Checkpoints>> open_checkpoints(World& world, const Arena& arena,
                                                       std::string_view rule,
                                                       CheckpointOptions options) {
-  if (!world.options().elastic && !world.options().drops_lost_workers()) {
+  if (!world.options().members_change()) {
     const auto all = make_group(world);
     DIST_TRY(all);
     return Checkpoints::open(**all, arena, rule, std::move(options));

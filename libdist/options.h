@@ -137,6 +137,9 @@ struct Options {
     return on_worker_loss == "drop" || (on_worker_loss == "auto" && elastic);
   }
 
+  /// Whether the set of workers may change while they train.
+  bool members_change() const { return elastic || drops_lost_workers(); }
+
   /// Combinations that cannot work (rank >= ranks, more servers than ranks, ...).
   Status validate() const;
 

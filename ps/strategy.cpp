@@ -59,10 +59,8 @@ Status validate(const Update& update, const Rules& rules, const Options& options
   DIST_TRY(dist::validate(update));
   Update at_server = update;
   if (worker_clips(update, rules)) at_server.clip_norm = 0;
-  const bool members_change = options.elastic || options.drops_lost_workers();
-  if (!needs_norms(at_server) || (rules.together() && !rules.may_drop() && !members_change)) {
-    return {};
-  }
+  const bool all_at_once = rules.together() && !rules.may_drop() && !options.members_change();
+  if (!needs_norms(at_server) || all_at_once) return {};
   return Status::invalid_argument(fmt::format(
       "{} needs the norm of whole gradients, and here the pieces of one are applied or dropped one "
       "by one; choose staleness 0 without backup workers or a changing membership, or ring",
@@ -145,7 +143,7 @@ class ParameterServer final : public Strategy {
     DIST_TRY(progress_.run(worker_->make_hello()));
     if (worker() == 0) DIST_TRY(progress_.run(worker_->make_initialise()));
     step_ = worker_->first_step();
-    if (members_change()) first_step_ = worker_->resumed_at();
+    if (options_.members_change()) first_step_ = worker_->resumed_at();
     DIST_TRY(progress_.run(worker_->make_pull(step_, nullptr)));
     bytes_sent_ = progress_.counters().sent;
     return {};
@@ -232,7 +230,7 @@ class ParameterServer final : public Strategy {
                                 worker_->held_back());
       checkpoint_sink_->accept(std::move(snapshot));
     }
-    if (worker() == 0 || members_change()) {
+    if (worker() == 0 || options_.members_change()) {
       DIST_TRY(with_loss(progress_.run(worker_->make_save(step_, step))));
     }
     return saving;
@@ -251,13 +249,11 @@ class ParameterServer final : public Strategy {
                                       whole(), worker_->held_back());
   }
 
-  bool members_change() const { return options_.elastic || options_.drops_lost_workers(); }
-
   Range whole() const { return {0, arena_.elems().value}; }
 
   // Where all workers save after the same step.
   bool keeps_held_back() const {
-    return rules_.together() && !rules_.may_drop() && !members_change() &&
+    return rules_.together() && !rules_.may_drop() && !options_.members_change() &&
            !worker_->held_back().of(whole()).empty();
   }
 
@@ -443,7 +439,7 @@ Result<std::unique_ptr<Strategy>> make_strategy(Mode mode, World& world, Arena& 
                     "happens at the server; choose sgd, momentum, ... or the strategy ring",
                     rules.strategy_name));
   }
-  if ((options.elastic || options.drops_lost_workers()) &&
+  if (options.members_change() &&
       (options.placement != Placement::dedicated ||
        !world.progress().transport().capabilities().losable_peers)) {
     return Status::invalid_argument(

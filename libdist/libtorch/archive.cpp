@@ -23,11 +23,12 @@ CheckpointFile file_of(const char* name, torch::serialize::OutputArchive& archiv
 
 // LibTorch tells failures by exceptions.
 template <typename Read>
-Status read(const std::string& path, const char* name, const Read& read_archive) {
+Status read(const std::string& path, const char* name, torch::Device device,
+            const Read& read_archive) {
   const auto file = path + "/" + name;
   try {
     torch::serialize::InputArchive archive;
-    archive.load_from(file);
+    archive.load_from(file, device);
     read_archive(archive);
     return {};
   } catch (const c10::Error& error) {  // whose what() ends with a stack
@@ -43,7 +44,7 @@ Status read(const std::string& path, const char* name, const Read& read_archive)
 CheckpointFile pack_tensors(const std::vector<torch::Tensor>& tensors) {
   torch::serialize::OutputArchive archive;
   for (std::size_t t = 0; t < tensors.size(); ++t) {
-    archive.write(std::to_string(t), tensors[t].detach(), /*is_buffer=*/true);
+    archive.write(std::to_string(t), tensors[t].detach().cpu(), /*is_buffer=*/true);
   }
   return file_of(kTensors, archive);
 }
@@ -55,7 +56,7 @@ CheckpointFile pack_optimizer(const torch::optim::Optimizer& optimizer) {
 }
 
 Status unpack_tensors(const std::string& path, const std::vector<torch::Tensor>& tensors) {
-  return read(path, kTensors, [&](torch::serialize::InputArchive& archive) {
+  return read(path, kTensors, torch::kCPU, [&](torch::serialize::InputArchive& archive) {
     const torch::NoGradGuard no_grad;
     for (std::size_t t = 0; t < tensors.size(); ++t) {
       torch::Tensor saved;
@@ -65,8 +66,9 @@ Status unpack_tensors(const std::string& path, const std::vector<torch::Tensor>&
   });
 }
 
-Status unpack_optimizer(const std::string& path, torch::optim::Optimizer& optimizer) {
-  return read(path, kOptimizer,
+Status unpack_optimizer(const std::string& path, torch::optim::Optimizer& optimizer,
+                        torch::Device device) {
+  return read(path, kOptimizer, device,
               [&](torch::serialize::InputArchive& archive) { optimizer.load(archive); });
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "libdist/libtorch/lanes.h"
 
+#include <c10/core/DeviceGuard.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -9,6 +10,8 @@
 #include <limits>
 #include <system_error>
 #include <utility>
+
+#include "libdist/hash.h"
 
 namespace dist::libtorch {
 namespace {
@@ -32,15 +35,19 @@ StepReport sum(StepReport total, const StepReport& more) {
 }  // namespace
 
 Result<std::unique_ptr<Lanes>> Lanes::open(World& world, Group& everyone,
-                                           const AttachOptions& options,
+                                           const AttachOptions& options, Accelerators& accelerators,
                                            std::vector<Entry>& entries,
                                            const std::vector<std::size_t>& order) {
   std::unique_ptr<Lanes> lanes(new Lanes());
   lanes->sort(entries, order);
+  const c10::OptionalDeviceGuard guard(lanes->gpu());
   DIST_TRY(lanes->compare(everyone));
   DIST_TRY(lanes->check(options, entries));
   for (Lane& lane : lanes->lanes_) {
-    auto arena = lay_out(entries, lane.entry_in);
+    const auto place = accelerators.of(lane.place);
+    DIST_TRY_BECAUSE(place, fmt::format("libtorch: parameter '{}' is on {}",
+                                        entries[lane.entry_in.front()].name, lane.place.str()));
+    auto arena = lay_out(entries, lane.entry_in, *place);
     DIST_TRY(arena);
     lane.arena = *std::move(arena);
     auto strategy = make_strategy(options.strategy, world, *lane.arena, options.update);
@@ -53,25 +60,24 @@ Result<std::unique_ptr<Lanes>> Lanes::open(World& world, Group& everyone,
   return lanes;
 }
 
+// Those of equal size stay in the order of their first entries, which is the same on all ranks.
 void Lanes::sort(const std::vector<Entry>& entries, const std::vector<std::size_t>& order) {
-  std::array<std::uint64_t, kDTypes> bytes{};
   for (const std::size_t e : order) {
     const DType type = type_of(entries[e]);
-    auto lane = std::find_if(lanes_.begin(), lanes_.end(),
-                             [type](const Lane& other) { return other.type == type; });
+    const torch::Device place = entries[e].tensor.device();
+    auto lane = std::find_if(lanes_.begin(), lanes_.end(), [&](const Lane& other) {
+      return other.type == type && other.place == place;
+    });
     if (lane == lanes_.end()) {
-      lanes_.emplace_back().type = type;
-      lane = lanes_.end() - 1;
+      lane = lanes_.emplace(lanes_.end());
+      lane->type = type;
+      lane->place = place;
     }
     lane->entry_in.push_back(e);
-    bytes[static_cast<std::size_t>(type)] += entries[e].tensor.nbytes();
+    lane->bytes += entries[e].tensor.nbytes();
   }
-  const auto before = [&](const Lane& a, const Lane& b) {
-    const auto of_a = bytes[static_cast<std::size_t>(a.type)];
-    const auto of_b = bytes[static_cast<std::size_t>(b.type)];
-    return of_a != of_b ? of_a > of_b : a.type < b.type;
-  };
-  std::sort(lanes_.begin(), lanes_.end(), before);
+  std::stable_sort(lanes_.begin(), lanes_.end(),
+                   [](const Lane& a, const Lane& b) { return a.bytes > b.bytes; });
   places_.resize(entries.size());
   for (std::size_t l = 0; l < lanes_.size(); ++l) {
     const auto& entry_in = lanes_[l].entry_in;
@@ -79,40 +85,52 @@ void Lanes::sort(const std::vector<Entry>& entries, const std::vector<std::size_
   }
 }
 
-// Otherwise they would wait for each other in different strategies.
+// Otherwise they would wait for each other in different strategies. Numbers of devices may differ.
 Status Lanes::compare(Group& everyone) const {
-  std::uint64_t types = 0;
-  for (const Lane& lane : lanes_) types = types << 8 | (static_cast<std::uint64_t>(lane.type) + 1);
-  std::array<std::uint64_t, 2> bounds = {types, ~types};
+  LayoutHash lanes;
+  for (const Lane& lane : lanes_) {
+    lanes.text(name_of(lane.type)).text(torch::DeviceTypeName(lane.place.type()));
+  }
+  std::array<std::uint64_t, 2> bounds = {lanes.value(), ~lanes.value()};
   DIST_TRY_BECAUSE(everyone.all_reduce(bounds, Reduction::max), "libtorch: meeting");
   if (bounds[0] == ~bounds[1]) return {};
   return Status::invalid_argument(
-      "libtorch: the ranks' parameters have different element types, or different sizes of each; "
-      "attach the same module on every rank");
+      "libtorch: the ranks' parameters have different element types or kinds of devices, or "
+      "different sizes of each; attach the same module on every rank");
 }
 
 Status Lanes::check(const AttachOptions& options, const std::vector<Entry>& entries) const {
   if (lanes_.size() == 1) return {};
+  const auto describe = [](const Lane& lane) {
+    return fmt::format("{} on {}", name_of(lane.type), lane.place.str());
+  };
   const auto refuse = [&](std::string_view why) {
     const Entry& first = entries[lanes_[1].entry_in.front()];
     return Status::invalid_argument(
         fmt::format("libtorch: parameter '{}' is {}, others are {}: {}, or convert the module with "
                     "to() before attach()",
-                    first.name, name_of(lanes_[1].type), name_of(lanes_[0].type), why));
+                    first.name, describe(lanes_[1]), describe(lanes_[0]), why));
   };
   if (options.strategy != "ring" && options.strategy != "none") {
-    return refuse(fmt::format("the servers of {} hold one type; choose ring", options.strategy));
+    return refuse(fmt::format("the servers of {} hold one type of one device; choose ring",
+                              options.strategy));
   }
   if (options.update.clip_norm > 0) {
-    return refuse("clip_norm takes the norm of gradients of one type; leave it out");
+    return refuse("clip_norm takes the norm of gradients of one type and device; leave it out");
   }
   if (options.checkpoints && options.checkpoints->keep < 2) {
-    return refuse("checkpoints of several types are complete one after the other; keep at least 2");
+    return refuse("their checkpoints are complete one after the other; keep at least 2");
+  }
+  const bool one_place = std::all_of(lanes_.begin(), lanes_.end(), [this](const Lane& lane) {
+    return lane.place == lanes_[0].place;
+  });
+  if (options.checkpoints && !one_place && !updates_parameters(options.update.rule)) {
+    return refuse("the optimizer in a checkpoint is of one device; let the library update");
   }
   return {};
 }
 
-// Several types: a directory each, written side by side. After a crash one may be a checkpoint
+// Several lanes: a directory each, written side by side. After a crash one may be a checkpoint
 // ahead; all begin with the newest step that they have in common.
 Status Lanes::open_checkpoints(Group& everyone, const AttachOptions& options) {
   if (lanes_.size() > 1 && everyone.rank() == 0) {
@@ -120,33 +138,42 @@ Status Lanes::open_checkpoints(Group& everyone, const AttachOptions& options) {
     std::filesystem::create_directory(options.checkpoints->directory, ignored);
   }
   auto step = std::numeric_limits<std::uint64_t>::max();
-  for (Lane& lane : lanes_) {
-    DIST_TRY(open_checkpoints(everyone, options, lane, {}));
-    step = std::min(step, lane.checkpoints->first_step());
+  for (std::size_t l = 0; l < lanes_.size(); ++l) {
+    DIST_TRY(open_checkpoints(everyone, options, l, {}));
+    step = std::min(step, lanes_[l].checkpoints->first_step());
   }
-  for (Lane& lane : lanes_) {
-    if (lane.checkpoints->first_step() == step) continue;
-    DIST_TRY(open_checkpoints(everyone, options, lane, step));
-    if (lane.checkpoints->first_step() != step) {
+  for (std::size_t l = 0; l < lanes_.size(); ++l) {
+    if (lanes_[l].checkpoints->first_step() == step) continue;
+    DIST_TRY(open_checkpoints(everyone, options, l, step));
+    if (lanes_[l].checkpoints->first_step() != step) {
       return Status::resource(fmt::format(
-          "libtorch: {} has no whole checkpoint: the parameters of type {} lack step {}, which "
-          "others begin with",
-          options.checkpoints->directory, name_of(lane.type), step));
+          "libtorch: {} has no whole checkpoint: that of {} lacks step {}, which others begin with",
+          options.checkpoints->directory, directory(l), step));
     }
   }
   for (Lane& lane : lanes_) lane.checkpoints->attach(*lane.strategy);
   return {};
 }
 
-Status Lanes::open_checkpoints(Group& everyone, const AttachOptions& options, Lane& lane,
+// Of a lane among several: "f32", and "f32-1" for the second of that type, since the numbers of the
+// devices are a rank's own.
+std::string Lanes::directory(std::size_t lane) const {
+  const auto type = lanes_[lane].type;
+  const auto end = lanes_.begin() + static_cast<std::ptrdiff_t>(lane);
+  const auto before =
+      std::count_if(lanes_.begin(), end, [type](const Lane& other) { return other.type == type; });
+  return before == 0 ? std::string(name_of(type)) : fmt::format("{}-{}", name_of(type), before);
+}
+
+Status Lanes::open_checkpoints(Group& everyone, const AttachOptions& options, std::size_t lane,
                                std::optional<std::uint64_t> newest_step) {
   CheckpointOptions chosen = *options.checkpoints;
-  if (lanes_.size() > 1) chosen.directory += fmt::format("/{}", name_of(lane.type));
+  if (lanes_.size() > 1) chosen.directory += fmt::format("/{}", directory(lane));
   chosen.newest_step = newest_step;
-  auto opened =
-      Checkpoints::open(everyone, *lane.arena, name_of(options.update.rule), std::move(chosen));
+  auto opened = Checkpoints::open(everyone, *lanes_[lane].arena, name_of(options.update.rule),
+                                  std::move(chosen));
   DIST_TRY_BECAUSE(opened, "libtorch");
-  lane.checkpoints = *std::move(opened);
+  lanes_[lane].checkpoints = *std::move(opened);
   return {};
 }
 
@@ -165,6 +192,14 @@ bool Lanes::keeps(const std::vector<std::size_t>& order) const {
   });
 }
 
+// For guards: the library changes the thread's current GPU, which is the program's.
+c10::optional<torch::Device> Lanes::gpu() const {
+  for (const Lane& lane : lanes_) {
+    if (!lane.place.is_cpu()) return lane.place;
+  }
+  return {};
+}
+
 void Lanes::begin_step() {
   current_ = 0;
   ready_.assign(places_.size(), false);
@@ -172,6 +207,7 @@ void Lanes::begin_step() {
 }
 
 void Lanes::ready(std::size_t entry) {
+  const c10::OptionalDeviceGuard guard(gpu());
   ready_[entry] = true;
   const auto [lane, slot] = places_[entry];
   --lanes_[lane].waiting;
@@ -188,6 +224,7 @@ void Lanes::start_ready(std::size_t lane) {
 }
 
 Result<StepReport> Lanes::finish_step() {
+  const c10::OptionalDeviceGuard guard(gpu());
   for (const std::size_t entry : order()) {
     if (!ready_[entry]) ready(entry);
   }
@@ -202,15 +239,24 @@ Result<StepReport> Lanes::finish_step() {
   return report;
 }
 
-void Lanes::zero_gradients() {
+Status Lanes::zero_gradients() {
+  const c10::OptionalDeviceGuard guard(gpu());
   for (const Lane& lane : lanes_) {
-    const auto gradients = lane.arena->gradients({0, lane.arena->elems().value});
-    std::fill(gradients.begin(), gradients.end(), std::byte{0});
+    const Arena& arena = *lane.arena;
+    const auto gradients = arena.gradients({0, arena.elems().value});
+    if (arena.device() == nullptr) {
+      std::fill(gradients.begin(), gradients.end(), std::byte{0});
+    } else {
+      DIST_TRY_BECAUSE(arena.device()->fill(arena.stream(), arena.dtype(), gradients, 0),
+                       "libtorch: zeroing gradients");
+    }
   }
+  return {};
 }
 
 // Side by side: the ranks that train go through the lanes in each step.
 Status Lanes::join(const std::function<void()>& update) {
+  const c10::OptionalDeviceGuard guard(gpu());
   if (lanes_.size() == 1) return lanes_[0].strategy->join(update).because("libtorch");
   for (;;) {
     bool others = false;
@@ -225,11 +271,13 @@ Status Lanes::join(const std::function<void()>& update) {
 }
 
 Status Lanes::end() {
+  const c10::OptionalDeviceGuard guard(gpu());
   for (Lane& lane : lanes_) DIST_TRY_BECAUSE(lane.strategy->end(), "libtorch");
   return {};
 }
 
 Status Lanes::save(std::vector<CheckpointFile> files) {
+  const c10::OptionalDeviceGuard guard(gpu());
   Status outcome;
   for (Lane& lane : lanes_) {
     const Status saved = lane.checkpoints->save(*lane.strategy, {}, std::exchange(files, {}));

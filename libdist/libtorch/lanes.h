@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Internal: the strategies behind one module. An arena holds one element type, so there is a lane,
-// an arena with a strategy, for each type of its parameters; a caller sees entries, not lanes.
+// Internal: the strategies behind one module. An arena holds one element type on one device, so
+// there is a lane, an arena with a strategy, for each type and device of its parameters; a caller
+// sees entries, not lanes.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "libdist/dist.h"
+#include "libdist/libtorch/accelerators.h"
 #include "libdist/libtorch/libtorch.h"
 #include "libdist/libtorch/replica.h"
 
@@ -19,10 +21,11 @@ class Lanes {
  public:
   /// Lays the entries out in `order` and begins: all replicas are rank 0's, or those of the
   /// checkpoint to resume from. Collective among `everyone`, all ranks of the world; `world` and
-  /// `options` outlive the lanes. Errors: ranks with other element types; what a strategy, or a
-  /// checkpoint, refuses; several types where they cannot be.
+  /// `options` outlive the lanes. Errors: ranks with other lanes; a device that is not to be used;
+  /// what a strategy, or a checkpoint, refuses; several lanes where they cannot be.
   static Result<std::unique_ptr<Lanes>> open(World& world, Group& everyone,
                                              const AttachOptions& options,
+                                             Accelerators& accelerators,
                                              std::vector<Entry>& entries,
                                              const std::vector<std::size_t>& order);
 
@@ -37,7 +40,7 @@ class Lanes {
 
   /// Ends the step; entries that were not ready contribute what lies in the arena.
   Result<StepReport> finish_step();
-  void zero_gradients();
+  Status zero_gradients();
 
   /// As Strategy, of all of them.
   Status join(const std::function<void()>& update);
@@ -55,6 +58,8 @@ class Lanes {
  private:
   struct Lane {
     DType type = DType::f32;
+    torch::Device place = torch::kCPU;
+    std::uint64_t bytes = 0;            // of all its parameters
     std::vector<std::size_t> entry_in;  // by slot of the arena
     std::size_t waiting = 0;            // of its entries, in this step
     std::shared_ptr<Arena> arena;
@@ -67,11 +72,13 @@ class Lanes {
   };
 
   Lanes() = default;
+  c10::optional<torch::Device> gpu() const;
   void sort(const std::vector<Entry>& entries, const std::vector<std::size_t>& order);
   Status check(const AttachOptions& options, const std::vector<Entry>& entries) const;
+  std::string directory(std::size_t lane) const;
   Status compare(Group& everyone) const;
   Status open_checkpoints(Group& everyone, const AttachOptions& options);
-  Status open_checkpoints(Group& everyone, const AttachOptions& options, Lane& lane,
+  Status open_checkpoints(Group& everyone, const AttachOptions& options, std::size_t lane,
                           std::optional<std::uint64_t> newest_step);
   void begin_step();
   void start_ready(std::size_t lane);

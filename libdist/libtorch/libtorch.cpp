@@ -14,12 +14,14 @@
 #include <algorithm>
 #include <array>
 #include <functional>
+#include <mutex>
 #include <numeric>
 #include <stdexcept>
 #include <utility>
 #include <vector>
 
 #include "libdist/check.h"
+#include "libdist/libtorch/accelerators.h"
 #include "libdist/libtorch/archive.h"
 #include "libdist/libtorch/compat.h"
 #include "libdist/libtorch/lanes.h"
@@ -66,6 +68,7 @@ struct Parallel::State {
       : world(of),
         options(std::move(chosen)),
         updates(updates_parameters(options.update.rule)),
+        accelerators(options.accelerator),
         entries(std::move(found)),
         constants(std::move(besides)),
         hooks(entries.size()),
@@ -101,6 +104,7 @@ struct Parallel::State {
   World& world;
   const AttachOptions options;
   const bool updates;  // the library, not the program
+  Accelerators accelerators;
   std::vector<Entry> entries;
   std::vector<torch::Tensor> constants;
 
@@ -116,6 +120,7 @@ struct Parallel::State {
   Group* workers = nullptr;     // those that contribute gradients; none on a mere server
   std::unique_ptr<Lanes> lanes;
 
+  std::mutex hooking;  // a backward pass has a thread for each GPU
   bool in_backward = false;
   bool exchanging = false;                // this backward pass does
   int accumulations = 0;                  // Accumulation objects that live
@@ -168,7 +173,7 @@ Status Parallel::State::make_workers_group() {
 // New arenas in this order and strategies on them; all replicas become rank 0's.
 Status Parallel::State::settle(const std::vector<std::size_t>& order) {
   lanes.reset();
-  auto opened = Lanes::open(world, *everyone, options, entries, order);
+  auto opened = Lanes::open(world, *everyone, options, accelerators, entries, order);
   DIST_TRY(opened);
   lanes = *std::move(opened);
   return {};
@@ -213,6 +218,7 @@ void Parallel::State::hook_accumulator(std::size_t entry) {
 
 // The first gradient of a backward pass finds everything as it must be before it is accumulated.
 void Parallel::State::before(std::size_t entry, const torch::TensorBase& gradient) {
+  const std::lock_guard lock(hooking);
   if (!in_backward) {
     check_all();
     exchanging = accumulations == 0;
@@ -223,6 +229,7 @@ void Parallel::State::before(std::size_t entry, const torch::TensorBase& gradien
 }
 
 void Parallel::State::after(std::size_t entry) {
+  const std::lock_guard lock(hooking);
   if (!gradient_in_place(entries[entry])) {
     mend(Breach::replaced, entries[entry]);
     realias_gradient(entries[entry]);
@@ -294,13 +301,13 @@ Status Parallel::State::adopt_arrival_order() {
 
 // The rest of the backward pass' gradients are what lies in the arena: zeros, if nothing did.
 Status Parallel::State::exchange() {
+  DIST_TRY(accelerators.check_streams());
   DIST_TRY(adopt_arrival_order());
   arrived.assign(arrived.size(), false);
   auto report = lanes->finish_step();
   DIST_TRY(report);
   exchanged = *std::move(report);
-  if (updates) lanes->zero_gradients();
-  return {};
+  return updates ? lanes->zero_gradients() : Status();
 }
 
 Result<StepReport> Parallel::State::step() {
@@ -375,7 +382,7 @@ std::uint64_t Parallel::first_step() const {
 Status Parallel::restore(torch::optim::Optimizer& optimizer) const {
   const Checkpoints* const from = state_->lanes->checkpoints();
   if (state_->updates || from == nullptr || from->resumed_from().empty()) return {};
-  return unpack_optimizer(from->resumed_from(), optimizer);
+  return unpack_optimizer(from->resumed_from(), optimizer, state_->entries.front().tensor.device());
 }
 
 Status Parallel::reattach() {

@@ -12,8 +12,10 @@
 
 #include <torch/nn/module.h>
 #include <torch/optim/optimizer.h>
+#include <torch/types.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -26,6 +28,12 @@ namespace dist::libtorch {
 enum class Buffers : std::uint8_t {
   broadcast,  ///< rank 0's go to all at attach() and at synchronize_buffers()
   keep,       ///< every rank keeps its own
+};
+
+/// A GPU of LibTorch as the library uses it.
+struct Accelerator {
+  std::shared_ptr<Device> device;  ///< kept by the tensors whose memory it is
+  Stream stream{};                 ///< what LibTorch computes on there
 };
 
 /// How attach() attaches; the same on every rank.
@@ -50,6 +58,11 @@ struct AttachOptions {
   /// Where save() writes; with `resume`, attach() begins where the newest checkpoint ended:
   /// parameters, buffers and the state of the library's update.
   std::optional<CheckpointOptions> checkpoints = {};
+
+  /// Asked once for each of LibTorch's devices, other than the CPU, that has parameters. Empty: the
+  /// GPU of that number, and CUDA's default stream. A program that computes on a stream of its own
+  /// names it here, and has it as LibTorch's current one in attach() and ever after.
+  std::function<Result<Accelerator>(torch::Device)> accelerator = {};
 };
 
 /// A module whose gradients are exchanged at the end of each backward pass. All calls, and
@@ -146,10 +159,12 @@ class Parallel {
 /// an arena (same tensors, new addresses), so call it after load() and to(); an optimizer may be
 /// made before or after. Parameters that require no gradient are left out, shared ones taken once.
 /// The module's class, names and methods stay. `world` stays in place and outlives the Parallel,
-/// the module does not need to. Collective. Parameters may be of both types, f32 and f64, where the
-/// strategy is "ring" or "none", and without clip_norm; their checkpoints are then a directory
-/// each. Errors: no parameter requires a gradient; parameters of another type, not in host memory,
-/// or not dense (the message names one); what make_strategy() refuses.
+/// the module does not need to. Collective. Parameters may be of both types, f32 and f64, and on
+/// several devices, where the strategy is "ring" or "none", and without clip_norm; their
+/// checkpoints are then a directory each, of several devices only where the library updates.
+/// Errors: no parameter requires a gradient; parameters of another type, on a device that the
+/// library cannot use, or not dense (the message names one); ranks with other types or kinds of
+/// devices; what make_strategy() refuses.
 Result<Parallel> attach(torch::nn::Module& module, World& world, AttachOptions options = {});
 
 }  // namespace dist::libtorch

@@ -32,21 +32,26 @@ void copy(torch::Tensor& slot, const torch::Tensor& from) {
   slot.copy_(from.is_alias_of(slot) ? from.clone() : from);
 }
 
-// All of the arena's parameters or gradients as one flat tensor that keeps the arena.
-torch::Tensor flat(const std::shared_ptr<Arena>& arena, std::span<std::byte> bytes) {
-  const auto type = arena->dtype() == DType::f64 ? torch::kFloat64 : torch::kFloat32;
-  return torch::from_blob(
-      bytes.data(), {static_cast<int64_t>(arena->elems().value)}, [arena](void*) {}, type);
+// All of the arena's parameters or gradients as one flat tensor of these options that keeps the
+// arena. LibTorch is told where the memory lies and need not ask the driver.
+torch::Tensor flat(const std::shared_ptr<Arena>& arena, std::span<std::byte> bytes,
+                   const torch::TensorOptions& options) {
+  return at::for_blob(bytes.data(), {static_cast<int64_t>(arena->elems().value)})
+      .deleter([arena](void*) {})
+      .options(options)
+      .target_device(options.device())
+      .make_tensor();
 }
+
+// The device goes after the memory that it gave.
+struct Kept {
+  std::shared_ptr<Device> device;
+  Arena arena;
+};
 
 }  // namespace
 
 Status check_parameter(const std::string& name, const torch::Tensor& tensor) {
-  if (!tensor.device().is_cpu()) {
-    return refuse(name, fmt::format("is on {}; this build exchanges host memory only: attach "
-                                    "before to(device), or keep the module on the CPU",
-                                    tensor.device().str()));
-  }
   if (tensor.scalar_type() != torch::kFloat32 && tensor.scalar_type() != torch::kFloat64) {
     return refuse(name, fmt::format("is {}; parameters that are trained are f32 or f64: convert it "
                                     "with to() before attach(), or freeze it",
@@ -90,19 +95,25 @@ std::vector<torch::Tensor> find_constants(torch::nn::Module& module) {
 }
 
 Result<std::shared_ptr<Arena>> lay_out(std::vector<Entry>& entries,
-                                       const std::vector<std::size_t>& order) {
+                                       const std::vector<std::size_t>& order,
+                                       const Accelerator& place) {
   std::vector<Parameter> parameters;
   for (const std::size_t e : order) {
     const auto& tensor = entries[e].tensor;
     parameters.push_back({entries[e].name, Elems(static_cast<std::uint64_t>(tensor.numel())),
                           tensor.scalar_type() == torch::kFloat64 ? DType::f64 : DType::f32});
   }
-  auto made = Arena::create(std::move(parameters));
+  ArenaOptions options;
+  options.device = place.device.get();
+  options.stream = place.stream;
+  auto made = Arena::create(std::move(parameters), options);
   DIST_TRY_BECAUSE(made, "libtorch");
-  auto arena = std::make_shared<Arena>(*std::move(made));
+  const auto kept = std::make_shared<Kept>(Kept{place.device, *std::move(made)});
+  const std::shared_ptr<Arena> arena(kept, &kept->arena);
   const Range whole{0, arena->elems().value};
-  const auto values = flat(arena, arena->parameters(whole));
-  const auto gradients = flat(arena, arena->gradients(whole));
+  const auto like = entries[order.front()].tensor.options().requires_grad(false);
+  const auto values = flat(arena, arena->parameters(whole), like);
+  const auto gradients = flat(arena, arena->gradients(whole), like);
   const torch::NoGradGuard no_grad;
   for (std::size_t slot = 0; slot < order.size(); ++slot) {
     Entry& entry = entries[order[slot]];

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "libdist/bucket/arena.h"
+#include "libdist/libtorch/libtorch.h"
 #include "libdist/status.h"
 
 namespace dist::libtorch {
@@ -32,10 +33,12 @@ Status check_parameter(const std::string& name, const torch::Tensor& tensor);
 /// What a module's ranks must have equal besides: buffers and frozen parameters. Shared ones once.
 std::vector<torch::Tensor> find_constants(torch::nn::Module& module);
 
-/// An arena for entries of one type, entry `order[k]` in slot k. Parameters and gradients are
-/// copied there and the tensors made aliases; the memory lives as long as any of them.
+/// An arena for entries of one type and device, entry `order[k]` in slot k, where `place` says
+/// (without a device: in host memory). Parameters and gradients are copied there and the tensors
+/// made aliases; the memory lives as long as any of them.
 Result<std::shared_ptr<Arena>> lay_out(std::vector<Entry>& entries,
-                                       const std::vector<std::size_t>& order);
+                                       const std::vector<std::size_t>& order,
+                                       const Accelerator& place);
 
 /// Whether the tensor could be a slot's alias again: same type, device and sizes.
 bool fits(const Entry& entry);

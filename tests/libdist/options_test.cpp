@@ -254,6 +254,8 @@ TEST_CASE("workers may come and go only over tcp, with dedicated servers") {
   REQUIRE(good->may_leave(1));
   REQUIRE_FALSE(good->may_leave(2));
   REQUIRE_FALSE(Options{}.drops_lost_workers());
+  REQUIRE(good->members_change());
+  REQUIRE_FALSE(Options{}.members_change());
   require_error(read({{"DIST_ELASTIC", "1"}}), {"elastic", "transport=tcp", "placement=dedicated"});
   require_error(read({{"DIST_ON_WORKER_LOSS", "drop"}, {"DIST_TRANSPORT", "tcp"}}),
                 {"on-worker-loss=drop", "placement=dedicated"});

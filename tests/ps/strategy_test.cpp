@@ -9,6 +9,7 @@
 #include <atomic>
 #include <barrier>
 #include <cstring>
+#include <functional>
 #include <numeric>
 #include <random>
 #include <thread>
@@ -309,47 +310,46 @@ TEST_CASE("a dedicated server does not train") {
       options_for({2, 1, Placement::dedicated})));
 }
 
-TEST_CASE("the report counts every byte and all of the waiting") {
+// Three steps of two ranks, of the one piece that a thousand elements are.
+void check_reports(const Options& options,
+                   const std::function<void(const World&, const StepReport&)>& check) {
   REQUIRE_NOTHROW(test::run_ranks(
       "shm", 2,
-      [](World& world) {
+      [&](World& world) {
         auto arena = make_arena({1000});
         auto strategy = make_strategy("sync-ps", world, arena, Sgd{}).value();
         expect_ok(strategy->begin());
         for (std::uint64_t i = 0; i < 3 && strategy->worker() >= 0; ++i) {
           const auto report = step(*strategy, arena);
           expect(report.step == i, "step");
-          // One piece with its gaps (1008 elements), its header, and the header of the pull.
-          expect(report.bytes_sent == Bytes(1008 * 4 + 48 + 48), "{} bytes",
-                 report.bytes_sent.value);
-          expect(report.communication_exposed > Duration(0), "exposed");
-          expect(report.communication_busy > Duration(0), "busy");
-          expect(report.update == Duration(0), "the server updates");
+          check(world, report);
         }
         expect_ok(strategy->end());
       },
-      options_for({1, 1, Placement::dedicated})));
+      options));
+}
+
+// With its gaps (1008 elements), its header, and the header of the pull.
+constexpr Bytes kPushAndPull = Bytes(1008 * 4 + 48 + 48);
+
+TEST_CASE("the report counts every byte and all of the waiting") {
+  check_reports(options_for({1, 1, Placement::dedicated}),
+                [](const World&, const StepReport& report) {
+                  expect(report.bytes_sent == kPushAndPull, "{} bytes", report.bytes_sent.value);
+                  expect(report.communication_exposed > Duration(0), "exposed");
+                  expect(report.communication_busy > Duration(0), "busy");
+                  expect(report.update == Duration(0), "the server updates");
+                });
 }
 
 TEST_CASE("in place the report counts what others read, and the memory that sharing saves") {
-  REQUIRE_NOTHROW(test::run_ranks(
-      "shm", 2,
-      [](World& world) {
-        auto arena = make_arena({1000});
-        auto strategy = make_strategy("sync-ps", world, arena, Sgd{}).value();
-        expect_ok(strategy->begin());
-        for (std::uint64_t i = 0; i < 3; ++i) {
-          const auto report = step(*strategy, arena);
-          expect(report.algorithm == "in place, one copy of parameters", "{}", report.algorithm);
-          // The server on rank 0 reads rank 1's piece (1008 elements with its gaps), which is told
-          // of by two headers.
-          expect(world.rank() == 0 || report.bytes_sent == Bytes(1008 * 4 + 48 + 48), "{} bytes",
-                 report.bytes_sent.value);
-          expect(report.memory_saved == Bytes(1008 * 4 / 2), "{} bytes", report.memory_saved.value);
-        }
-        expect_ok(strategy->end());
-      },
-      options_for({2, 1})));
+  check_reports(options_for({2, 1}), [](const World& world, const StepReport& report) {
+    expect(report.algorithm == "in place, one copy of parameters", "{}", report.algorithm);
+    // The server on rank 0 reads rank 1's piece, and is told of it by the two headers.
+    expect(world.rank() == 0 || report.bytes_sent == kPushAndPull, "{} bytes",
+           report.bytes_sent.value);
+    expect(report.memory_saved == Bytes(1008 * 4 / 2), "{} bytes", report.memory_saved.value);
+  });
 }
 
 TEST_CASE("an aliased arena's server takes no more memory than the windows") {

@@ -202,7 +202,7 @@ TEST_CASE("several types: a job resumes from the newest step that both have") {
   } catch (const std::exception& error) {
     story = error.what();
   }
-  CHECK(story.find("the parameters of type f32 lack step 4") != std::string::npos);
+  CHECK(story.find("that of f32 lacks step 4") != std::string::npos);
 }
 
 TEST_CASE("what several types cannot have names the parameter") {
@@ -212,7 +212,7 @@ TEST_CASE("what several types cannot have names the parameter") {
     return attach(net, world, std::move(options)).status().message();
   };
   const auto ps = story({.strategy = "sync-ps", .update = Sgd{}});
-  CHECK(ps.find("parameter 'head.bias' is f32, others are f64") != std::string::npos);
+  CHECK(ps.find("parameter 'head.bias' is f32 on cpu, others are f64 on cpu") != std::string::npos);
   CHECK(ps.find("choose ring") != std::string::npos);
   Update clipped = Sgd{};
   clipped.clip_norm = 1;
