@@ -69,7 +69,7 @@ TEST_CASE("a rank killed under mpirun ends the job within 5 s, and mpirun names 
   INFO(done.out << done.err);
   CHECK(done.exit_code != 0);
   CHECK((done.out + done.err).find("rank 1") != std::string::npos);
-  CHECK(all_gone(ranks, 0));
+  CHECK(all_gone(ranks, 5));  // mpirun does not wait for those that it kills
 }
 
 // MPI itself ends all ranks when one dies; what was complete on disk stays so.
@@ -88,7 +88,7 @@ TEST_CASE("parameter servers killed under mpirun leave their checkpoint whole") 
     ::kill(ranks[1], SIGKILL);
     const auto done = job.wait(5);
     CHECK(done.exit_code != 0);
-    // mpirun does not wait for those that it kills, and one may be writing.
+    // One may be writing.
     CHECK(all_gone(ranks, 5));
   }
   const auto resumed = train(3, saving + "--resume", StartedBy::mpirun);
