@@ -44,7 +44,7 @@ void Link::send(Transport& transport, const Header& header, std::span<const std:
   outgoing_.push_back(std::move(out));
 }
 
-Result<bool> Link::reap(Transport& transport, std::vector<std::size_t>* pieces) {
+Result<bool> Link::reap(Transport& transport) {
   bool any = false;
   while (!outgoing_.empty()) {
     auto& operations = outgoing_.front()->operations;
@@ -55,21 +55,19 @@ Result<bool> Link::reap(Transport& transport, std::vector<std::size_t>* pieces) 
       any = true;
     }
     if (!operations.empty()) break;
-    if (const auto piece = outgoing_.front()->sent.from_piece) pieces->push_back(*piece);
     payload_in_flight_ -= outgoing_.front()->payload;
     outgoing_.pop_front();
   }
   return any;
 }
 
-void Link::abandon(Transport& transport, std::vector<std::size_t>* pieces) {
+void Link::abandon(Transport& transport) {
   for (auto* receive : {&header_, &payload_}) {
     if (*receive) static_cast<void>(transport.take(**receive));
     receive->reset();
   }
   for (const auto& out : outgoing_) {
     for (const Operation operation : out->operations) static_cast<void>(transport.take(operation));
-    if (out->sent.from_piece) pieces->push_back(*out->sent.from_piece);
   }
   outgoing_.clear();
 }

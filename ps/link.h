@@ -17,6 +17,13 @@
 
 namespace dist::ps {
 
+/// Counts a reply among those that are sent from where a piece's parameters lie, as long as it is
+/// kept: `ReadInPlace(&++count)`.
+struct Uncount {
+  void operator()(std::size_t* count) const { --*count; }
+};
+using ReadInPlace = std::unique_ptr<std::size_t, Uncount>;
+
 /// Of the progress thread alone. Its memory must live until the transport is closed or every
 /// operation has ended.
 class Link {
@@ -35,21 +42,20 @@ class Link {
   /// Whether that payload has come.
   Result<bool> payload_complete(Transport& transport);
 
-  /// What to do when a message has left.
+  /// What a message holds until it has left.
   struct Sent {
-    std::optional<std::size_t> from_piece;  ///< whose parameters were sent from where they lie
-    Staging::Buffer buffer;                 ///< or the copy, given back
-    std::vector<std::byte> packed;          ///< or the compressed copy
+    ReadInPlace in_place;           ///< the parameters where they lie
+    Staging::Buffer buffer;         ///< or a copy
+    std::vector<std::byte> packed;  ///< or a compressed one
   };
   void send(Transport& transport, const Header& header, std::span<const std::byte> payload = {},
             Sent sent = {});
 
-  /// Forgets messages that have left, appending to `pieces` the from_piece of each; whether there
-  /// were any.
-  Result<bool> reap(Transport& transport, std::vector<std::size_t>* pieces);
+  /// Forgets messages that have left; whether there were any.
+  Result<bool> reap(Transport& transport);
 
-  /// Forgets everything, after the transport has ended it all; `pieces` as in reap().
-  void abandon(Transport& transport, std::vector<std::size_t>* pieces);
+  /// Forgets everything, after the transport has ended it all.
+  void abandon(Transport& transport);
 
   std::size_t sends_in_flight() const { return outgoing_.size(); }
   Bytes payload_in_flight() const { return payload_in_flight_; }

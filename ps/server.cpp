@@ -44,9 +44,9 @@ Server::Server(ServerOptions options, Arena& arena, std::unique_ptr<Store> store
                 options_.rules.may_drop() ? kNoBound : options_.staging_per_worker,
                 options_.roles.workers, arena.alias_window()}),
       store_(std::move(store)),
+      replies_in_place_(store_->pieces(), 0),
       pool_(*store_, options_.threads),
       norms_(options_.roles, *options_.map, options_.server),
-      replies_in_place_(store_->pieces(), 0),
       next_check_(Clock::now()),
       report_(store_->report()) {
   const Rank own_rank = options_.roles.server_rank(options_.server);

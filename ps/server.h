@@ -217,16 +217,16 @@ class Server {
   std::deque<std::uint64_t> saves_asked_;  // by their numbers
   std::uint64_t newest_save_ = 0;          // that was asked for
   std::uint64_t resumed_at_ = 0;           // the step of the checkpoint that parameters came from
-  std::vector<Peer> peers_;
-  bool started_ = false;   // pulls are answered
-  TimePoint alone_since_;  // elastic: without any worker
+  std::vector<std::size_t> replies_in_place_;  // by piece: sends that read its parameters
+  std::vector<Peer> peers_;                    // after it, since their links hold the counts
+  bool started_ = false;                       // pulls are answered
+  TimePoint alone_since_;                      // elastic: without any worker
   std::vector<OtherServer> others_;
   bool leaving_ = false;
   UpdatePool pool_;
-  std::set<std::size_t> ready_;                // pieces whose update may be applied
-  NormSum norms_;                              // where an update needs them
-  std::vector<std::size_t> replies_in_place_;  // by piece: sends that read its parameters
-  std::uint64_t changes_ = 1;                  // grows when a pull may have become answerable
+  std::set<std::size_t> ready_;  // pieces whose update may be applied
+  NormSum norms_;                // where an update needs them
+  std::uint64_t changes_ = 1;    // grows when a pull may have become answerable
   TimePoint next_check_;
 
   // Set by the first failure.

@@ -130,9 +130,8 @@ Result<Advance> Server::wind_down(Transport& transport) {
   if (failed_at_ == TimePoint()) say_last_words(transport);
   bool quiet = true;
   for (Peer& peer : peers_) {
-    std::vector<std::size_t> pieces;
     if (!peer.link || static_cast<std::uint32_t>(peer.worker) == culprit_) continue;
-    const auto reaped = peer.link->reap(transport, &pieces);
+    const auto reaped = peer.link->reap(transport);
     if (!reaped.ok()) continue;  // one failure is told, the first
     quiet &= peer.link->sends_in_flight() == 0;
   }

@@ -69,9 +69,7 @@ Status Server::lose(Transport& transport, Peer& peer, const Status& why) {
   if (transport.incarnation(rank) == peer.incarnation) {
     transport.disconnect(rank, Status::peer_lost("this rank goes on without it"));
   }
-  std::vector<std::size_t> pieces;
-  peer.link->abandon(transport, &pieces);
-  for (const auto at : pieces) --replies_in_place_[at];
+  peer.link->abandon(transport);
   peer.link.reset();
   peer.buffer = {};
   peer.packed.clear();

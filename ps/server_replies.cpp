@@ -100,8 +100,7 @@ Result<bool> Server::give(Transport& transport, Peer& peer, std::size_t at) {
     std::memcpy(sent.buffer.bytes().data(), payload.data(), payload.size());
     payload = sent.buffer.bytes().first(payload.size());
   } else {
-    sent.from_piece = at;
-    ++replies_in_place_[at];
+    sent.in_place = ReadInPlace(&++replies_in_place_[at]);
   }
   const auto given = store_->give(at, peer.worker);
   const Header header{.kind = Kind::reply,
@@ -121,11 +120,9 @@ Result<bool> Server::give(Transport& transport, Peer& peer, std::size_t at) {
 
 Status Server::reap(Transport& transport, Peer& peer, bool* moved) {
   if (!peer.link) return {};
-  std::vector<std::size_t> pieces;
-  const auto any = peer.link->reap(transport, &pieces);
+  const auto any = peer.link->reap(transport);
   DIST_TRY(any);
   *moved |= *any;
-  for (const auto at : pieces) --replies_in_place_[at];
   return {};
 }
 

@@ -439,9 +439,8 @@ Result<std::unique_ptr<Strategy>> make_strategy(Mode mode, World& world, Arena& 
                     "happens at the server; choose sgd, momentum, ... or the strategy ring",
                     rules.strategy_name));
   }
-  if (options.members_change() &&
-      (options.placement != Placement::dedicated ||
-       !world.progress().transport().capabilities().losable_peers)) {
+  if (options.members_change() && (options.placement != Placement::dedicated ||
+                                   !world.progress().transport().capabilities().losable_peers)) {
     return Status::invalid_argument(
         fmt::format("{}: elastic and on-worker-loss=drop need the transport tcp and "
                     "placement=dedicated; this world has {} and {} servers",
