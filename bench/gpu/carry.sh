@@ -41,11 +41,21 @@ pack() {  # file
   ls -l "$1"
 }
 
+# Libraries that a program does not find here; cuBLASLt is not linked, the cuDNN backend loads it by its name.
+missing() {
+  local program loaded
+  loaded=$(grep -aoh 'libcublasLt\.so\.[0-9]*' $kBuild/bin/train_cnn | sort -u | paste -sd:)
+  {
+    for program in $(programs); do ldd "$program"; done | awk '/not found/ {print $1}'
+    LD_TRACE_LOADED_OBJECTS=1 LD_PRELOAD=$loaded $kBuild/bin/train_cnn 2>&1 | sed -n "s/.*object '\(.*\)' from LD_PRELOAD cannot.*/\1/p"
+  } | sort -u
+}
+
 # Folders that hold a library which a program misses.
 library_folders() {
   local packages name folder
   packages=$(python3 -c 'import sys; print("\n".join(p for p in sys.path if p.endswith("-packages")))' 2>/dev/null || true)
-  for name in $(for program in $(programs); do ldd "$program"; done | awk '/not found/ {print $1}' | sort -u); do
+  for name in $(missing); do
     for folder in $(for p in $packages; do ls -d "$p"/nvidia/*/lib 2>/dev/null || true; done) /usr/local/cuda/lib64 /usr/local/cuda/lib; do
       if [[ -e $folder/$name ]]; then
         echo "$folder"
@@ -56,7 +66,7 @@ library_folders() {
 }
 
 run() {
-  local built missing
+  local built absent
   [[ -e $kBuild/carried ]] || fail "$kBuild/carried is not here: unpack the file into the repository's root"
   { read -r built; read -r DIST_GIT_COMMIT || true; } <$kBuild/carried
   export DIST_GIT_COMMIT
@@ -67,8 +77,8 @@ run() {
   [[ $(cd "$built" && pwd -P) == $(pwd -P) ]] || fail "$built, where this was built, is something else here"
   LD_LIBRARY_PATH=$(library_folders | paste -sd:)${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
   export LD_LIBRARY_PATH
-  missing=$(for program in $(programs); do ldd "$program"; done | awk '/not found/ {print $1}' | sort -u | paste -sd' ')
-  [[ -z $missing ]] || fail "not found on this machine: $missing"
+  absent=$(missing | paste -sd' ')
+  [[ -z $absent ]] || fail "not found on this machine: $absent"
   exec "$@"
 }
 

@@ -2,12 +2,12 @@
 // Return codes of the three libraries become Failures. Only sources that need CUDA include this.
 #pragma once
 
-#include <cublasLt.h>
 #include <cuda_runtime.h>
 #include <cudnn.h>
 
 #include <string>
 
+#include "examples/nn/cudnn/cublas_lt.h"
 #include "examples/nn/cudnn/failure.h"
 #include "libdist/memory/device.h"
 
@@ -30,7 +30,7 @@ inline void check(cudnnStatus_t code, const char* call) {
 }
 inline void check(cublasStatus_t code, const char* call) {
   if (code == CUBLAS_STATUS_SUCCESS) return;
-  throw Failure(std::string(call) + ": " + cublasLtGetStatusString(code));
+  throw Failure(std::string(call) + ": " + cublas_lt().status_string(code));
 }
 
 }  // namespace nn::cudnn

@@ -48,12 +48,12 @@ auto key_of(const DenseProblem& p) {
 class CudaLibrary final : public Library {
  public:
   CudaLibrary(dist::Device& device, dist::Stream stream, const Arithmetic& arithmetic)
-      : arithmetic_(arithmetic), tuner_(device, stream) {
+      : lt_(cublas_lt()), arithmetic_(arithmetic), tuner_(device, stream) {
     check(cudaSetDevice(device.index()), "cudaSetDevice");
     try {
       check(cudnnCreate(&cudnn_), "cudnnCreate");
       check(cudnnSetStream(cudnn_, handle_of(stream)), "cudnnSetStream");
-      check(cublasLtCreate(&cublas_), "cublasLtCreate");
+      check(lt_.create(&cublas_), "cublasLtCreate");
     } catch (...) {
       close();
       throw;
@@ -86,10 +86,11 @@ class CudaLibrary final : public Library {
 
  private:
   void close() {
-    if (cublas_ != nullptr) cublasLtDestroy(cublas_);
+    if (cublas_ != nullptr) lt_.destroy(cublas_);
     if (cudnn_ != nullptr) cudnnDestroy(cudnn_);
   }
 
+  const CublasLt& lt_;
   Arithmetic arithmetic_;
   Tuner tuner_;
   cudnnHandle_t cudnn_ = nullptr;

@@ -22,12 +22,12 @@ class MatrixLayout {
  public:
   // A row-major [rows, columns].
   MatrixLayout(Element element, std::int64_t rows, std::int64_t columns) {
-    check(
-        cublasLtMatrixLayoutCreate(&layout_, type_of(element), static_cast<std::uint64_t>(columns),
-                                   static_cast<std::uint64_t>(rows), columns),
-        "cublasLtMatrixLayoutCreate");
+    check(cublas_lt().matrix_layout_create(&layout_, type_of(element),
+                                           static_cast<std::uint64_t>(columns),
+                                           static_cast<std::uint64_t>(rows), columns),
+          "cublasLtMatrixLayoutCreate");
   }
-  ~MatrixLayout() { cublasLtMatrixLayoutDestroy(layout_); }
+  ~MatrixLayout() { cublas_lt().matrix_layout_destroy(layout_); }
   MatrixLayout(const MatrixLayout&) = delete;
   MatrixLayout& operator=(const MatrixLayout&) = delete;
   cublasLtMatrixLayout_t get() const { return layout_; }
@@ -39,14 +39,14 @@ class MatrixLayout {
 class Preference {
  public:
   Preference() {
-    check(cublasLtMatmulPreferenceCreate(&preference_), "cublasLtMatmulPreferenceCreate");
+    check(cublas_lt().matmul_preference_create(&preference_), "cublasLtMatmulPreferenceCreate");
   }
-  ~Preference() { cublasLtMatmulPreferenceDestroy(preference_); }
+  ~Preference() { cublas_lt().matmul_preference_destroy(preference_); }
   Preference(const Preference&) = delete;
   Preference& operator=(const Preference&) = delete;
   template <typename T>
   void set(cublasLtMatmulPreferenceAttributes_t attribute, T value) {
-    check(cublasLtMatmulPreferenceSetAttribute(preference_, attribute, &value, sizeof value),
+    check(cublas_lt().matmul_preference_set_attribute(preference_, attribute, &value, sizeof value),
           "cublasLtMatmulPreferenceSetAttribute");
   }
   cublasLtMatmulPreference_t get() const { return preference_; }
@@ -62,12 +62,12 @@ class Product {
           cublasOperation_t of_b, cublasLtEpilogue_t epilogue)
       : handle_(handle), epilogue_(epilogue) {
     const auto compute = arithmetic.tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
-    check(cublasLtMatmulDescCreate(&desc_, compute, CUDA_R_32F), "cublasLtMatmulDescCreate");
+    check(cublas_lt().matmul_desc_create(&desc_, compute, CUDA_R_32F), "cublasLtMatmulDescCreate");
     set(CUBLASLT_MATMUL_DESC_TRANSA, of_a);
     set(CUBLASLT_MATMUL_DESC_TRANSB, of_b);
     set(CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue);
   }
-  ~Product() { cublasLtMatmulDescDestroy(desc_); }
+  ~Product() { cublas_lt().matmul_desc_destroy(desc_); }
   Product(const Product&) = delete;
   Product& operator=(const Product&) = delete;
 
@@ -84,9 +84,9 @@ class Product {
     set_bias(scratch[4]);  // what is proposed depends on whether there is one
     std::array<cublasLtMatmulHeuristicResult_t, 8> found{};
     int count = 0;
-    check(cublasLtMatmulAlgoGetHeuristic(handle_, desc_, a.get(), b.get(), out.get(), out.get(),
-                                         preference.get(), static_cast<int>(found.size()),
-                                         found.data(), &count),
+    check(cublas_lt().matmul_algo_get_heuristic(
+              handle_, desc_, a.get(), b.get(), out.get(), out.get(), preference.get(),
+              static_cast<int>(found.size()), found.data(), &count),
           "cublasLtMatmulAlgoGetHeuristic");
     double best = std::numeric_limits<double>::infinity();
     for (int i = 0; i < count; ++i) {
@@ -113,9 +113,9 @@ class Product {
     set_bias(bias);
     const float one = 1;
     const float beta = add ? 1 : 0;
-    check(cublasLtMatmul(handle_, desc_, &one, a_data, a.get(), b_data, b.get(), &beta, out_data,
-                         out.get(), out_data, out.get(), &algorithm_, workspace, kWorkspaceBytes,
-                         handle_of(stream)),
+    check(cublas_lt().matmul(handle_, desc_, &one, a_data, a.get(), b_data, b.get(), &beta,
+                             out_data, out.get(), out_data, out.get(), &algorithm_, workspace,
+                             kWorkspaceBytes, handle_of(stream)),
           "cublasLtMatmul");
   }
 
@@ -128,7 +128,7 @@ class Product {
   }
   template <typename T>
   void set(cublasLtMatmulDescAttributes_t attribute, T value) {
-    check(cublasLtMatmulDescSetAttribute(desc_, attribute, &value, sizeof value),
+    check(cublas_lt().matmul_desc_set_attribute(desc_, attribute, &value, sizeof value),
           "cublasLtMatmulDescSetAttribute");
   }
 
