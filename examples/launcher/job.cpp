@@ -301,9 +301,9 @@ void Job::collect() {
   const auto failed = [](int status) { return WIFEXITED(status) && WEXITSTATUS(status) != 0; };
   const auto killed = [](int status) { return WIFSIGNALED(status); };
   // Ranks see a neighbour's death, and end, before the kernel has taken it down and told us.
+  const bool others_tell = phase_ == Phase::running && options_.servers == 0 && any(failed);
   const auto until = Clock::now() + kLateDeath;
-  while (phase_ == Phase::running && options_.servers == 0 && any(failed) && !any(killed) &&
-         Clock::now() < until) {
+  while (others_tell && !any(killed) && !running_ranks().empty() && Clock::now() < until) {
     std::this_thread::sleep_for(kLateDeath / 20);
     const auto more = reap();
     ended.insert(ended.end(), more.begin(), more.end());
