@@ -10,10 +10,8 @@
 namespace nn::cudnn {
 namespace {
 
-#define DIST_TEXT_OF(tokens) #tokens
-#define DIST_TEXT(macro) DIST_TEXT_OF(macro)
 // Whole in the program's file, where bench/gpu/carry.sh reads it.
-constexpr char kLibrary[] = "libcublasLt.so." DIST_TEXT(CUBLAS_VER_MAJOR);
+constexpr char kLibrary[] = DIST_CUBLAS_LT_NAME;
 
 Failure failure(const std::string& what) {
   return Failure(what + "; install cuBLAS of the CUDA Toolkit " + std::to_string(CUBLAS_VER_MAJOR) +
