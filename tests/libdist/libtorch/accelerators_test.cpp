@@ -53,20 +53,11 @@ struct Layers : torch::nn::Module {
   torch::nn::Linear second, third;
 };
 
-std::vector<double> values_of(const std::vector<torch::Tensor>& tensors) {
-  std::vector<double> all;
-  for (const auto& tensor : tensors) {
-    const auto flat = tensor.detach().cpu().to(torch::kFloat64).flatten();
-    all.insert(all.end(), flat.data_ptr<double>(), flat.data_ptr<double>() + flat.numel());
-  }
-  return all;
-}
-
 // Parameters and buffers.
 std::vector<double> state_of(const Layers& net) {
   auto tensors = net.parameters();
   for (const auto& buffer : net.buffers()) tensors.push_back(buffer);
-  return values_of(tensors);
+  return test::values(tensors);
 }
 
 Options small_buckets(const std::string& algorithm = "ring") {
@@ -255,10 +246,10 @@ TEST_CASE("another current stream than at attach() is an error") {
     to_gpu(world, net);
     auto parallel = attach(net, world, on_fakes("ring", Sgd{.learning_rate = 0.1})).value();
     test::set_current_fake_stream(0, 1);
-    const auto before = values_of(net.parameters());
+    const auto before = test::values(net);
     expect_in(story_of([&] { net.loss(0).backward(); }),
               {test::fake_place(0).str(), "the current stream is another"});
-    expect(values_of(net.parameters()) == before, "nothing is updated");
+    expect(test::values(net) == before, "nothing is updated");
     test::set_current_fake_stream(0, 0);
   }));
 }

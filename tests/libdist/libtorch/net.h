@@ -77,15 +77,18 @@ inline std::vector<torch::Tensor> trainable(const TorchNet& net) {
   return once;
 }
 
-/// All parameters, one after the other.
-inline std::vector<double> values(const torch::nn::Module& net) {
+/// All elements, one tensor after the other, wherever they are.
+inline std::vector<double> values(const std::vector<torch::Tensor>& tensors) {
   std::vector<double> all;
-  for (const auto& parameter : net.parameters()) {
-    const auto flat = parameter.detach().to(torch::kFloat64).contiguous();
+  for (const auto& tensor : tensors) {
+    const auto flat = tensor.detach().cpu().to(torch::kFloat64).contiguous();
     all.insert(all.end(), flat.data_ptr<double>(), flat.data_ptr<double>() + flat.numel());
   }
   return all;
 }
+
+/// Of all parameters.
+inline std::vector<double> values(const torch::nn::Module& net) { return values(net.parameters()); }
 
 /// The largest difference, relative to the largest value.
 inline double distance(const std::vector<double>& a, const std::vector<double>& b) {
