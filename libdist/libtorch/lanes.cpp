@@ -16,10 +16,6 @@
 namespace dist::libtorch {
 namespace {
 
-DType type_of(const Entry& entry) {
-  return entry.tensor.scalar_type() == torch::kFloat64 ? DType::f64 : DType::f32;
-}
-
 StepReport sum(StepReport total, const StepReport& more) {
   total.bytes_sent += more.bytes_sent;
   total.communication_busy += more.communication_busy;

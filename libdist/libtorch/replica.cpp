@@ -79,6 +79,10 @@ Result<std::vector<Entry>> find_parameters(torch::nn::Module& module) {
   return entries;
 }
 
+DType type_of(const Entry& entry) {
+  return entry.tensor.scalar_type() == torch::kFloat64 ? DType::f64 : DType::f32;
+}
+
 std::vector<torch::Tensor> find_constants(torch::nn::Module& module) {
   std::vector<torch::Tensor> constants;
   std::set<const void*> seen;
@@ -100,8 +104,8 @@ Result<std::shared_ptr<Arena>> lay_out(std::vector<Entry>& entries,
   std::vector<Parameter> parameters;
   for (const std::size_t e : order) {
     const auto& tensor = entries[e].tensor;
-    parameters.push_back({entries[e].name, Elems(static_cast<std::uint64_t>(tensor.numel())),
-                          tensor.scalar_type() == torch::kFloat64 ? DType::f64 : DType::f32});
+    parameters.push_back(
+        {entries[e].name, Elems(static_cast<std::uint64_t>(tensor.numel())), type_of(entries[e])});
   }
   ArenaOptions options;
   options.device = place.device.get();

@@ -30,6 +30,9 @@ Result<std::vector<Entry>> find_parameters(torch::nn::Module& module);
 /// Whether a tensor of this name may lie in an arena.
 Status check_parameter(const std::string& name, const torch::Tensor& tensor);
 
+/// Of an entry that may: f32 or f64.
+DType type_of(const Entry& entry);
+
 /// What a module's ranks must have equal besides: buffers and frozen parameters. Shared ones once.
 std::vector<torch::Tensor> find_constants(torch::nn::Module& module);
 

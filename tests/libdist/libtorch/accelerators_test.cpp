@@ -19,6 +19,7 @@ using libtorch::attach;
 using libtorch::AttachOptions;
 using test::expect;
 using test::expect_ok;
+using test::small_buckets;
 
 constexpr int kSteps = 5;
 constexpr int64_t kBatch = 4;
@@ -58,15 +59,6 @@ std::vector<double> state_of(const Layers& net) {
   auto tensors = net.parameters();
   for (const auto& buffer : net.buffers()) tensors.push_back(buffer);
   return test::values(tensors);
-}
-
-Options small_buckets(const std::string& algorithm = "ring") {
-  Options options;
-  options.algorithm = algorithm;
-  options.first_bucket_bytes = 64_B;
-  options.bucket_bytes = 256_B;
-  options.timeout = std::chrono::seconds(20);
-  return options;
 }
 
 AttachOptions on_fakes(const std::string& strategy, Update update = MeanGradient{}) {

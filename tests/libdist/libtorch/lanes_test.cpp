@@ -18,6 +18,7 @@ using namespace dist;
 using libtorch::attach;
 using test::expect;
 using test::expect_ok;
+using test::small_buckets;
 
 constexpr int kSteps = 6;
 constexpr int64_t kBatch = 4;
@@ -63,15 +64,6 @@ std::vector<double> train_alone(int ranks) {
     optimizer.step();
   }
   return test::values(net);
-}
-
-Options small_buckets(const std::string& algorithm) {
-  Options options;
-  options.algorithm = algorithm;
-  options.first_bucket_bytes = 64_B;
-  options.bucket_bytes = 256_B;
-  options.timeout = std::chrono::seconds(20);
-  return options;
 }
 
 TEST_CASE("f32 and f64 in one module: N ranks of batch 4 equal one process of batch 4N") {

@@ -6,6 +6,7 @@
 #include <torch/torch.h>
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "libdist/dist.h"
@@ -46,6 +47,16 @@ struct TorchNet : torch::nn::Module {
   torch::Tensor scale;
   torch::nn::BatchNorm2d norm = nullptr;
 };
+
+/// Several buckets even of a net as small as these.
+inline Options small_buckets(const std::string& algorithm = "ring") {
+  Options options;
+  options.algorithm = algorithm;
+  options.first_bucket_bytes = 64_B;
+  options.bucket_bytes = 256_B;
+  options.timeout = std::chrono::seconds(20);
+  return options;
+}
 
 /// Samples [first, first + count) of an endless data set.
 inline torch::Tensor images(int64_t first, int64_t count) {
